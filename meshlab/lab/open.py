@@ -1,7 +1,7 @@
 """`make lab`: the cluster with its mesh up, and JupyterLab open on the first lesson.
 
-The learner works on copies in `my-labs/`, which git ignores: an edited copy is kept, an untouched one
-follows its original, and `--fresh` restores all of them (what was edited is set aside, never lost).
+The learner works on copies in `my-labs/`, which git ignores: an edited copy is kept, an untouched
+one follows its original, and `--fresh` restores all of them (edits are set aside, never lost).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ SETTINGS = {
 
 
 def copy_labs(labs: Path, copies: Path, *, fresh: bool = False) -> list[str]:
-    """Bring `copies` up to date with `labs` and return the names of the edited copies that were kept.
+    """Bring `copies` up to date with `labs`; return the names of the edited copies that were kept.
 
-    A copy counts as edited when it differs from the original it was made from, whose hash is kept in
-    `copies/.originals.json`. With `fresh`, edited copies move to `copies/.set-aside/<time>/`.
+    A copy counts as edited when it differs from the original it was made from, whose hash is kept
+    in `copies/.originals.json`. With `fresh`, edited copies move to `copies/.set-aside/<time>/`.
     """
     copies.mkdir(parents=True, exist_ok=True)
     record = copies / ORIGINALS
