@@ -1,0 +1,76 @@
+"""Request and response heads: header lists, and the parser that makes them (RFC 9112).
+
+Bytes stay bytes. Header names are lower case, in two flat lists with their values, in the order
+of the wire. A line seen before (most are, on a connection that is kept) costs one look-up.
+"""
+
+
+class Headers:
+    """The fields of a message: names in lower case, values, both in order; names may repeat."""
+
+    __slots__ = ("names", "values")
+
+    def __init__(self, names: list[bytes], values: list[bytes]) -> None:
+        self.names = names
+        self.values = values
+
+    @classmethod
+    def of(cls, *pairs: tuple[bytes, bytes]) -> "Headers":
+        return cls([name for name, _ in pairs], [value for _, value in pairs])
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override, unused-ignore]
+        return iter(zip(self.names, self.values, strict=True))
+
+    def get(self, name: bytes) -> bytes | None:
+        """Return the first value of `name`."""
+        names = self.names
+        return self.values[names.index(name)] if name in names else None
+
+    def joined(self, name: bytes) -> bytes | None:
+        """Return all values of `name`, joined by a comma (RFC 9110 §5.3)."""
+        count = self.names.count(name)
+        if count == 0:
+            return None
+        if count == 1:
+            return self.values[self.names.index(name)]
+        return b",".join([v for n, v in zip(self.names, self.values, strict=True) if n == name])
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.names.append(name)
+        self.values.append(value)
+
+    def set(self, name: bytes, value: bytes) -> None:
+        """Make `value` the only one of `name`, at the place of the first."""
+        count = self.names.count(name)
+        if count == 0:
+            self.names.append(name)
+            self.values.append(value)
+            return
+        if count > 1:
+            self.remove(name)
+            self.add(name, value)
+            return
+        self.values[self.names.index(name)] = value
+
+    def remove(self, name: bytes) -> None:
+        names = self.names
+        while name in names:
+            index = names.index(name)
+            del names[index]
+            del self.values[index]
+
+    def copy(self) -> "Headers":
+        return Headers(self.names.copy(), self.values.copy())
+
+    def wire(self) -> bytes:
+        """Return the field lines, each with its line end."""
+        return b"".join(
+            [b"%b: %b\r\n" % field for field in zip(self.names, self.values, strict=True)]
+        )
+
+    def size(self) -> int:
+        """Return the bytes of all names and values, as Envoy counts the size of headers."""
+        return sum(map(len, self.names)) + sum(map(len, self.values))
