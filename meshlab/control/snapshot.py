@@ -1,6 +1,6 @@
 """The world as translation sees it: one immutable value, made by the registry from Kubernetes.
 
-Everything here is compared by value. Parts that did not change should stay the same objects from
+All but `World` is compared by value. Parts that did not change should stay the same objects from
 one `World` to the next: the translation's cache then recognises them by identity.
 """
 
@@ -111,7 +111,7 @@ class Mesh:
     """Send each request to the control plane too, through the agent (cluster `als-grpc`)."""
 
 
-@dataclass(frozen=True)  # no slots: the indexes below are cached in the instance
+@dataclass(frozen=True, eq=False)  # no slots: the indexes below are cached in the instance
 class World:
     """Everything that translation may look at, at one moment."""
 
