@@ -1,6 +1,7 @@
 """What a Deployment's status says: its counts and the conditions Available and Progressing.
 
-Pure, after Kubernetes' deployment controller: the ReplicaSets in, the status out; the clock is an argument (RFC 3339).
+Pure, after Kubernetes' deployment controller: the ReplicaSets in, the status out; the time is an
+argument (RFC 3339).
 """
 
 from collections.abc import Sequence
