@@ -1,4 +1,4 @@
-"""The mesh's access log as the control plane collected it from all proxies (`/debug/accesslogz`)."""
+"""The mesh's access log as the control plane collected it (`/debug/accesslogz`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

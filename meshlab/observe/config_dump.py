@@ -204,7 +204,7 @@ ENDPOINT_COLUMNS = ("ENDPOINT", "STATUS", "OUTLIER CHECK", "CLUSTER")
 
 
 def endpoints(page: Json) -> list[Row]:
-    """Return the endpoints of the admin page `/clusters?format=json`, as the proxy sees them now."""
+    """Return the endpoints of admin page `/clusters?format=json`, as the proxy sees them now."""
     rows = [
         Row(_endpoint(host, cluster["name"]), {"cluster": cluster["name"], **host})
         for cluster in page.get("cluster_statuses") or ()

@@ -146,10 +146,10 @@ ADDRESSES  PORT  MATCH  DESTINATION
 0.0.0.0  15021  ALL  Inline Route: /healthz/ready*
 """,
     "routes": """
-NAME  VHOST NAME  DOMAINS  MATCH  VIRTUAL SERVICE
-80  blue.shop.svc.cluster.local:80  blue.shop.svc.cluster.local, blue + 1 more... /api/color* [foo]  blue.shop
-80  blue.shop.svc.cluster.local:80  blue.shop.svc.cluster.local, blue + 1 more... /x  503
-80  blackhole:80  *  404
+NAME VHOST NAME DOMAINS MATCH VIRTUAL SERVICE
+80 blue.shop.svc.cluster.local:80 blue.shop.svc.cluster.local, blue + 1 more... /api/color* [foo] blue.shop
+80 blue.shop.svc.cluster.local:80 blue.shop.svc.cluster.local, blue + 1 more... /x 503
+80 blackhole:80 * 404
 """,
     "endpoints": """
 ENDPOINT  STATUS  OUTLIER CHECK  CLUSTER
