@@ -96,7 +96,7 @@ DUMP = {
                         "name": "80",
                         "virtual_hosts": [
                             {
-                                "name": "blue.shop.svc.cluster.local:80",
+                                "name": "blue.shop:80",
                                 "domains": ["blue.shop.svc.cluster.local", "blue", "blue.shop"],
                                 "routes": [
                                     {
@@ -147,8 +147,8 @@ ADDRESSES  PORT  MATCH  DESTINATION
 """,
     "routes": """
 NAME VHOST NAME DOMAINS MATCH VIRTUAL SERVICE
-80 blue.shop.svc.cluster.local:80 blue.shop.svc.cluster.local, blue + 1 more... /api/color* [foo] blue.shop
-80 blue.shop.svc.cluster.local:80 blue.shop.svc.cluster.local, blue + 1 more... /x 503
+80 blue.shop:80 blue.shop.svc.cluster.local, blue + 1 more... /api/color* [foo] blue.shop
+80 blue.shop:80 blue.shop.svc.cluster.local, blue + 1 more... /x 503
 80 blackhole:80 * 404
 """,
     "endpoints": """
