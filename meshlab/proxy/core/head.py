@@ -4,6 +4,11 @@ Bytes stay bytes. Header names are lower case, in two flat lists with their valu
 of the wire. A line seen before (most are, on a connection that is kept) costs one look-up.
 """
 
+import re
+from collections.abc import Iterator
+
+from meshlab.errors import ProtocolError
+
 
 class Headers:
     """The fields of a message: names in lower case, values, both in order; names may repeat."""
@@ -21,7 +26,7 @@ class Headers:
     def __contains__(self, name: bytes) -> bool:
         return name in self.names
 
-    def __iter__(self) -> Iterable[tuple[bytes, bytes]]:  # type: ignore[override, unused-ignore]
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(zip(self.names, self.values, strict=True))
 
     def get(self, name: bytes) -> bytes | None:
@@ -74,3 +79,47 @@ class Headers:
     def size(self) -> int:
         """Return the bytes of all names and values, as Envoy counts the size of headers."""
         return sum(map(len, self.names)) + sum(map(len, self.values))
+
+
+_FIELD = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[!-~\x80-\xff]|[ \t]+[!-~\x80-\xff])*)[ \t]*"
+)
+_seen: dict[bytes, tuple[bytes, bytes]] = {}
+_SEEN_MAX = 4096
+_SEEN_LINE_MAX = 256
+
+
+def field(line: bytes) -> tuple[bytes, bytes]:
+    """Return (name in lower case, value) of a field line without its line end (RFC 9112 §5).
+
+    Raises:
+        ProtocolError: whitespace before the colon or at the start (a folded line), no name, a
+            character that a name or value may not have, a bare CR or LF among them.
+    """
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise ProtocolError(f"header line {line[:64]!r} is malformed")
+    parsed = match[1].lower(), match[2]
+    if len(line) <= _SEEN_LINE_MAX:
+        if len(_seen) >= _SEEN_MAX:
+            _seen.clear()  # whoever sends new lines for ever costs us parsing, not memory
+        _seen[line] = parsed
+    return parsed
+
+
+def fields(lines: list[bytes], limit: int) -> Headers:
+    """Return the headers in `lines`.
+
+    Raises:
+        ProtocolError: a malformed line; 431 with more than `limit` lines.
+    """
+    if len(lines) > limit:
+        raise ProtocolError("too many headers", status=431, detail="http1.too_many_headers")
+    names: list[bytes] = []
+    values: list[bytes] = []
+    seen = _seen.get
+    for line in lines:
+        name, value = seen(line) or field(line)
+        names.append(name)
+        values.append(value)
+    return Headers(names, values)
