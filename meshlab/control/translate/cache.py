@@ -49,14 +49,19 @@ class Cache:
         self._entries: OrderedDict[Hashable, tuple[tuple[Any, ...], Resource]] = OrderedDict()
 
     def resource(
-        self, key: Hashable, inputs: tuple[Any, ...], name: str, make: Callable[[], Message]
+        self,
+        key: Hashable,
+        inputs: tuple[Any, ...],
+        name: str,
+        make: Callable[..., Message],
+        *args: Any,
     ) -> Resource:
-        """Return the resource made from `inputs`; `make` is called only when they changed."""
+        """Return the resource; `make(*args)` is called only when `inputs` changed."""
         entry = self._entries.get(key)
         if entry is not None and entry[0] == inputs:
             self._entries.move_to_end(key)
             return entry[1]
-        made = Resource(name, make())
+        made = Resource(name, make(*args))
         self._entries[key] = (inputs, made)
         self._entries.move_to_end(key)
         if len(self._entries) > self.size:

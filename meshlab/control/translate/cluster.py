@@ -100,16 +100,18 @@ def clusters(world: World, proxy: Proxy, cache: Cache) -> Iterator[Resource]:
             ("cluster", each.name, each.rule.sources if each.rule else (), can),
             (each, identities, automatic, world.mesh),
             each.name,
-            lambda: _cluster(world, each, identities, automatic, can),  # noqa: B023 - called at once
+            _cluster,
+            world,
+            each,
+            identities,
+            automatic,
+            can,
         )
-    for build in (black_hole, passthrough) if proxy.type == "sidecar" else (black_hole,):
-        made = build(world)
-        yield cache.resource(
-            ("cluster", made.name),
-            (world.mesh,),
-            made.name,
-            lambda: made,  # noqa: B023 - called at once
-        )
+    builtin = {names.BLACK_HOLE_CLUSTER: black_hole}
+    if proxy.type == "sidecar":
+        builtin[names.PASSTHROUGH_CLUSTER] = passthrough
+    for name, build in builtin.items():
+        yield cache.resource(("cluster", name), (world.mesh,), name, build, world)
 
 
 def endpoints(world: World, proxy: Proxy, cache: Cache) -> Iterator[Resource]:
@@ -122,7 +124,12 @@ def endpoints(world: World, proxy: Proxy, cache: Cache) -> Iterator[Resource]:
                 ("endpoint", each.name, each.rule.sources if each.rule else ()),
                 (each.port, each.labels, behind, policies, world.mesh),
                 each.name,
-                lambda: load_assignment(world, each.name, each.port, each.labels, behind),  # noqa: B023 - called at once
+                load_assignment,
+                world,
+                each.name,
+                each.port,
+                each.labels,
+                behind,
             )
 
 

@@ -73,12 +73,7 @@ class Index:
     @cached_property
     def mesh_virtual_services(self) -> Sequence[BoundVirtualService]:
         """Those that sidecars apply."""
-        return [
-            vs
-            for vs in self.virtual_services
-            if MESH_GATEWAY in vs.gateways
-            or any(MESH_GATEWAY in m.gateways for route in vs.spec.http for m in route.match)
-        ]
+        return [vs for vs in self.virtual_services if MESH_GATEWAY in vs.gateways]
 
     @cached_property
     def _rules_by_namespace(

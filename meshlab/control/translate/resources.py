@@ -1,8 +1,9 @@
 """A proxy's whole configuration: what CDS, EDS, LDS and RDS hold for it."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 
 from meshlab.control.snapshot import Proxy, World
+from meshlab.control.translate import cluster, gateway, inbound, listener, route
 from meshlab.control.translate.cache import Cache, Resource
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -11,7 +12,21 @@ LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 
 TYPES = (CLUSTER, ENDPOINT, LISTENER, ROUTE)
-"""In the order in which they are pushed (istio.md 3.1)."""
+"""In the order in which they are pushed."""
+
+_Part = Callable[[World, Proxy, Cache], Iterator[Resource]]
+_SIDECAR: dict[str, tuple[_Part, ...]] = {
+    CLUSTER: (cluster.clusters, inbound.clusters),
+    ENDPOINT: (cluster.endpoints,),
+    LISTENER: (listener.listeners, inbound.listeners),
+    ROUTE: (route.routes,),
+}
+_GATEWAY: dict[str, tuple[_Part, ...]] = {
+    CLUSTER: (cluster.clusters,),
+    ENDPOINT: (cluster.endpoints,),
+    LISTENER: (gateway.listeners,),
+    ROUTE: (gateway.routes,),
+}
 
 
 def resources(
@@ -22,5 +37,10 @@ def resources(
     Everything that the proxy may subscribe to is in it; names come in a stable order. `cache`
     lets proxies share what is equal; give the same one for each proxy and each world.
     """
-    del world, proxy, cache
-    return {type_url: {} for type_url in TYPES if type_url in types}
+    cache = Cache() if cache is None else cache
+    made = _GATEWAY if proxy.type == "router" else _SIDECAR
+    return {
+        type_url: {each.name: each for part in made[type_url] for each in part(world, proxy, cache)}
+        for type_url in TYPES
+        if type_url in types
+    }
