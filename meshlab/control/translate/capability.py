@@ -10,8 +10,8 @@ STATS = "istio.stats"
 FAULT = "envoy.filters.http.fault"
 GRPC_STATS = "envoy.filters.http.grpc_stats"
 
-# Envoy has no extension named "HTTP/2"; a data plane with gRPC filters has it.
-HTTP2 = frozenset({"envoy.http2", GRPC_STATS})
+# Envoy has no extension named "HTTP/2"; a data plane that serves gRPC-Web has it.
+HTTP2 = frozenset({"envoy.http2", "envoy.filters.http.grpc_web"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,6 @@ def capabilities(proxy: Proxy) -> Capabilities:
         alpn=ALPN in has,
         stats=STATS in has,
         fault=FAULT in has,
-        grpc_stats=GRPC_STATS in has,
+        grpc_stats=GRPC_STATS in has and bool(HTTP2 & has),
         http2=bool(HTTP2 & has),
     )
