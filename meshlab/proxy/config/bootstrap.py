@@ -57,6 +57,8 @@ class GrpcSource:
     """PEM bundle; None: plain text."""
     server_name: str = ""
     """`sni` of the cluster's TLS context, also the name the certificate must carry."""
+    authority: str = ""
+    """`:authority` of the calls; "": gRPC's own choice."""
     base_interval: float = 0.5
     """Seconds before a reconnect (`retry_policy.retry_back_off`), doubled up to the next."""
     max_interval: float = 30.0
@@ -276,6 +278,7 @@ def compile_api_source(
         metadata=tuple((item.key.lower(), item.value) for item in service.initial_metadata),
         root_certificates=root,
         server_name=server_name,
+        authority=service.envoy_grpc.authority,
         base_interval=base,
         max_interval=seconds(backoff.max_interval) if backoff.HasField("max_interval") else 30.0,
     )

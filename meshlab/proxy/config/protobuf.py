@@ -5,7 +5,7 @@ that nobody imported, a JSON value of the wrong kind, a duration as two integers
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any as Anything
 from typing import TypeVar
@@ -171,3 +171,28 @@ def parse_error(text: str, root: str) -> ConfigError:
             found=missing[1].rstrip("."),
         )
     return ConfigError(reason.strip().rstrip("."), field=path)
+
+
+def walk(message: Message, path: str = "") -> Iterator[tuple[str, Message]]:
+    """Yield (path, message) for `message` and every message inside it, through known `Any`s."""
+    yield path, message
+    if isinstance(message, Any):
+        try:
+            inner = message_class(type_name(message)).FromString(message.value)
+        except (KeyError, DecodeError):
+            return
+        yield from walk(inner, path)
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        place = join(path, field.name)
+        if field.message_type.GetOptions().map_entry:
+            if field.message_type.fields_by_name["value"].message_type is not None:
+                for key in sorted(value):
+                    yield from walk(value[key], f"{place}[{key!r}]")
+        elif field.is_repeated:
+            for index, item in enumerate(value):
+                yield from walk(item, f"{place}[{index}]")
+        else:
+            yield from walk(value, place)
