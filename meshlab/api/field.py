@@ -172,15 +172,15 @@ def one_of(model: type) -> Sequence[Sequence[str]]:
 # Decoding
 
 
-class Decoder:
-    """Turns documents into models and collects what is wrong with them, all of it."""
+class Problems:
+    """Collects what is wrong with a document, all of it."""
 
     def __init__(self, object: str = "") -> None:  # noqa: A002 - as in MeshlabError
         """`object`: how errors name the document."""
         self.object = object
         self.problems: list[ConfigError] = []
 
-    def refuse(self, path: str, what: str, found: Any, allowed: str, fix: str = "") -> None:
+    def refuse(self, path: str, what: str, found: Any, allowed: str = "", fix: str = "") -> None:
         self.problems.append(
             ConfigError(
                 what,
@@ -191,6 +191,10 @@ class Decoder:
                 fix=fix,
             )
         )
+
+
+class Decoder(Problems):
+    """Turns documents into models and collects what does not fit."""
 
     def decode(self, hint: Any, value: Any, path: str) -> Any:
         """Return the value as its annotation says; None after a problem was noted."""
