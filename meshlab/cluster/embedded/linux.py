@@ -83,18 +83,11 @@ AT_RECURSIVE = 0x8000
 MOUNT_ATTR_RDONLY = 1
 MOUNT_SETATTR = 442
 
+IN_MODIFY = 0x2
+IN_MOVED_TO = 0x80
+IN_CREATE = 0x100
+
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-class MountAttributes(ctypes.Structure):
-    """`struct mount_attr` of mount_setattr(2)."""
-
-    _fields_ = [  # noqa: RUF012 - ctypes reads it once, and its type wants a list
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    ]
 
 
 def check(result: int, what: str) -> int:
@@ -140,13 +133,10 @@ def make_read_only(target: str, *, recursive: bool = True) -> None:
     A bind remount (MS_REMOUNT) covers one mount only, so a file system mounted below would stay
     writable; mount_setattr(2) takes the whole tree. Kernels before 5.12 do not have it.
     """
-    wanted = MountAttributes(attr_set=MOUNT_ATTR_RDONLY)
+    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY)  # struct mount_attr: set, clear, …
     flags = AT_RECURSIVE if recursive else 0
-    size = ctypes.sizeof(wanted)
-    check(
-        libc.syscall(MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, ctypes.byref(wanted), size),
-        target,
-    )
+    size = ctypes.sizeof(attributes)
+    check(libc.syscall(MOUNT_SETATTR, AT_FDCWD, target.encode(), flags, attributes, size), target)
 
 
 def pivot_root(root: str) -> None:
@@ -196,3 +186,10 @@ def start_time(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def watch_directory(path: str) -> int:
+    """Return a descriptor that can be read whenever a file in the directory changes (inotify)."""
+    fd = check(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC), "inotify")
+    check(libc.inotify_add_watch(fd, path.encode(), IN_MODIFY | IN_CREATE | IN_MOVED_TO), path)
+    return fd

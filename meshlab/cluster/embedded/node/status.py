@@ -1,0 +1,202 @@
+"""A pod's `status` as kubelet writes it, made from what the worker knows. Pure."""
+
+import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from meshlab.cluster.embedded.network.ipam import NODE_ADDRESS
+from meshlab.cluster.embedded.node.pod import (
+    BACKOFF_MAX,
+    Container,
+    Kind,
+    Terminated,
+    incomplete,
+    initialized,
+    phase,
+    unready,
+)
+
+Object = dict[str, Any]
+
+OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+"""The condition types that the node writes; others belong to somebody else and stay."""
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time as the Kubernetes API writes it: UTC, whole seconds."""
+    when = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a status needs beside the containers' states."""
+
+    now: float
+    address: str
+    """The pod's; "" before it has one."""
+    sandbox: bool
+    """It has its network namespace."""
+    started: float
+    """When the node took the pod on."""
+
+
+def pod_status(pod: Object, containers: Sequence[Container], facts: Facts) -> Object:
+    """Return the whole status; times of unchanged conditions are those of `pod`."""
+    old = pod.get("status") or {}
+    status: Object = {
+        "phase": phase(containers),
+        "conditions": conditions(old.get("conditions") or [], pod, containers, facts),
+        "hostIP": NODE_ADDRESS,
+        "hostIPs": [{"ip": NODE_ADDRESS}],
+        "startTime": old.get("startTime") or rfc3339(facts.started),
+        "qosClass": old.get("qosClass") or qos_class(pod),
+        "containerStatuses": statuses(pod["spec"]["containers"], containers, pod),
+    }
+    if pod["spec"].get("initContainers"):
+        status["initContainerStatuses"] = statuses(pod["spec"]["initContainers"], containers, pod)
+    if facts.address:
+        status |= {"podIP": facts.address, "podIPs": [{"ip": facts.address}]}
+    if pod["metadata"].get("generation"):
+        status["observedGeneration"] = pod["metadata"]["generation"]
+    return status
+
+
+def statuses(specs: Iterable[Object], containers: Iterable[Container], pod: Object) -> list[Object]:
+    known = {container.name: container for container in containers}
+    return [container_status(spec, known[spec["name"]], pod) for spec in specs]
+
+
+def container_status(spec: Object, c: Container, pod: Object) -> Object:
+    status: Object = {
+        "name": c.name,
+        "state": state(c, pod),
+        "lastState": {"terminated": terminated(c.previous)} if c.previous else {},
+        "ready": c.succeeded if c.kind is Kind.INIT else c.ready,
+        "restartCount": c.restarts,
+        "image": spec["image"],
+        "imageID": f"meshlab://{spec['image']}" if c.ever else "",
+        "started": c.running and c.started,
+    }
+    if c.ever:
+        status["containerID"] = f"meshlab://{pod['metadata']['uid']}/{c.name}/{c.restarts}"
+    if not c.running and c.waiting and c.ended:
+        status["lastState"] = {"terminated": terminated(c.ended)}
+    return status
+
+
+def state(c: Container, pod: Object) -> Object:
+    if c.running_since is not None:
+        return {"running": {"startedAt": rfc3339(c.running_since)}}
+    if c.waiting:
+        entry = {"reason": c.waiting}
+        if c.waiting_message:
+            entry["message"] = c.waiting_message
+        return {"waiting": entry}
+    if c.ended:
+        return {"terminated": terminated(c.ended)}
+    has_init = bool(pod["spec"].get("initContainers"))
+    return {"waiting": {"reason": "PodInitializing" if has_init else "ContainerCreating"}}
+
+
+def terminated(end: Terminated) -> Object:
+    entry: Object = {
+        "exitCode": end.code,
+        "reason": end.reason,
+        "startedAt": rfc3339(end.started) if end.started else None,
+        "finishedAt": rfc3339(end.finished) if end.finished else None,
+        "message": end.message,
+    }
+    if end.code > 128 and end.reason == "Error":
+        entry["signal"] = end.code - 128
+    return {key: value for key, value in entry.items() if value not in {None, ""}}
+
+
+def crash_loop(c: Container, pod: Object, seconds: float) -> str:
+    """Return kubelet's message while a container waits for its next run."""
+    metadata = pod["metadata"]
+    span = "5m0s" if seconds >= BACKOFF_MAX else go_duration(seconds)
+    return (
+        f"back-off {span} restarting failed container={c.name} "
+        f"pod={metadata['name']}_{metadata['namespace']}({metadata['uid']})"
+    )
+
+
+def go_duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def conditions(
+    old: list[Object], pod: Object, containers: Sequence[Container], facts: Facts
+) -> list[Object]:
+    """Return all conditions; the time of one that keeps its status is its old one."""
+    times = {entry["type"]: entry for entry in old}
+    done = phase(containers) in {"Succeeded", "Failed"}
+    missing, waiting = incomplete(containers), unready(containers)
+    not_ready = ("ContainersNotReady", f"containers with unready status: {go_list(waiting)}")
+    if done:
+        not_ready = ("PodCompleted", "")
+    gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []]
+    closed = [g for g in gates if times.get(g, {}).get("status") != "True"]
+    contained = not waiting and not done
+    gate_text = f"corresponding condition of pod readiness gate {closed[0]!r} does not exist." if closed else ""  # fmt: skip
+    wanted = [
+        (OURS[0], facts.sandbox and not done, ("", "")),
+        (
+            OURS[1],
+            initialized(containers),
+            ("ContainersNotInitialized", f"containers with incomplete status: {go_list(missing)}"),
+        ),
+        (
+            OURS[2],
+            contained and not closed,
+            not_ready if not contained else ("ReadinessGatesNotReady", gate_text),
+        ),  # fmt: skip
+        (OURS[3], contained, not_ready),
+        (OURS[4], True, ("", "")),
+    ]
+    entries = [
+        condition(kind, holds, why, times.get(kind), facts.now) for kind, holds, why in wanted
+    ]
+    return entries + [entry for entry in old if entry["type"] not in OURS]
+
+
+def condition(
+    kind: str, holds: bool, why: tuple[str, str], old: Object | None, now: float
+) -> Object:
+    value = "True" if holds else "False"
+    same = old is not None and old.get("status") == value
+    entry: Object = {
+        "type": kind,
+        "status": value,
+        "lastProbeTime": None,
+        "lastTransitionTime": old["lastTransitionTime"] if old and same else rfc3339(now),
+    }
+    reason, message = why
+    if not holds and reason:
+        entry["reason"] = reason
+    elif holds and kind == "Initialized" and old and same and old.get("reason"):
+        entry["reason"] = old["reason"]
+    if not holds and message:
+        entry["message"] = message
+    return entry
+
+
+def go_list(names: Iterable[str]) -> str:
+    return f"[{' '.join(names)}]"
+
+
+def qos_class(pod: Object) -> str:
+    """Return `Guaranteed`, `Burstable` or `BestEffort` by requests and limits of CPU and memory."""
+    specs = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+    resources = [spec.get("resources") or {} for spec in specs]
+    if not any(r.get("requests") or r.get("limits") for r in resources):
+        return "BestEffort"
+    equal = all(
+        {"cpu", "memory"} <= (r.get("limits") or {}).keys()
+        and all((r.get("requests") or r["limits"]).get(k) == r["limits"][k] for k in ("cpu", "memory"))
+        for r in resources
+    )  # fmt: skip
+    return "Guaranteed" if equal else "Burstable"
