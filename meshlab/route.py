@@ -1,14 +1,14 @@
 """A VirtualService in one readable line: `ns.route("bluegreen").split(blue=20, green=80)`.
 
-Pure: each step returns a new builder, `manifest` is the object, `yaml` its text. Applying it is
-the namespace's (`meshlab.mesh`).
+Pure: each step returns a new builder, `manifest` is the object, `yaml` its text. One that starts
+from a VirtualService in the cluster changes only what its steps name.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from meshlab.change import to_yaml
+from meshlab.change import Changes, bare, to_yaml
 from meshlab.errors import ConfigError
 
 API_VERSION = "networking.istio.io/v1"
@@ -64,6 +64,9 @@ class Route:
     rules: tuple[Rule, ...] = ()
     pending: Match | None = None
     settings: Mapping[str, Any] | None = None
+    existing: Mapping[str, Any] | None = None
+    """The VirtualService to start from."""
+    applier: Callable[["Route"], Changes] | None = field(default=None, repr=False, compare=False)
 
     def through(self, *gateways: str) -> "Route":
         """Apply at these Gateways (`mesh` is the word for all sidecars)."""
@@ -146,10 +149,12 @@ class Route:
     @property
     def manifest(self) -> dict[str, Any]:
         """Return the VirtualService."""
+        if self.existing is not None:
+            return self._changed(bare(self.existing))
         spec: dict[str, Any] = {"hosts": [self.host]}
         if self.gateways:
             spec["gateways"] = list(self.gateways)
-        spec["http"] = [self._rule(rule) for rule in self.rules]
+        spec["http"] = [self._entry(rule, None) for rule in self.rules]
         return {
             "apiVersion": API_VERSION,
             "kind": "VirtualService",
@@ -161,22 +166,71 @@ class Route:
     def yaml(self) -> str:
         return to_yaml(self.manifest)
 
-    def _rule(self, rule: Rule) -> dict[str, Any]:
+    def apply(self) -> Changes:
+        """Apply it; shows the YAML, what changed, and when the proxies had it."""
+        if self.applier is None:
+            raise ConfigError(
+                "belongs to no cluster", object=f"Route {self.name}", fix="Use namespace.route()."
+            )
+        return self.applier(self)
+
+    def __repr__(self) -> str:
+        return self.yaml
+
+    def _changed(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Return the VirtualService with the rules that were named put in their places.
+
+        A rule with a condition goes to the one with the same condition, else before all others;
+        one without goes to the last rule, which keeps its own match and settings.
+        """
+        entries = [dict(entry) for entry in obj["spec"].get("http") or ()]
+        for rule in self.rules:
+            place = _place(rule, entries)
+            if place is None:
+                entries.insert(0, self._entry(rule, entries[-1] if entries else None))
+                continue
+            old = entries[place]
+            kept = {"match": old["match"]} if "match" in old else {}
+            entries[place] = {**old, **self._entry(rule, old), **kept}
+        if self.settings and entries:
+            entries[-1] |= self.settings
+        spec = {**obj["spec"], "http": entries}
+        if self.gateways:
+            spec["gateways"] = list(self.gateways)
+        return {**obj, "spec": spec}
+
+    def _entry(self, rule: Rule, old: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the `http` entry of a rule; ports and subsets are spelled as in the `old` one."""
         entry: dict[str, Any] = {}
         match = rule.match.manifest() if rule.match else {}
         if match:
             entry["match"] = [match]
         alone = len(rule.weights) == 1
         entry["route"] = [
-            {"destination": self._destination(name)} | ({} if alone else {"weight": weight})
+            {"destination": self._destination(name, old)} | ({} if alone else {"weight": weight})
             for name, weight in rule.weights.items()
         ]
         return entry | dict(rule.settings or {})
 
-    def _destination(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"host": self.subsets_of or name}
-        if self.subsets_of:
+    def _destination(self, name: str, old: Mapping[str, Any] | None) -> dict[str, Any]:
+        before = [route["destination"] for route in (old or {}).get("route") or ()]
+        hosts = {d["host"] for d in before}
+        by_subset = len(hosts) == 1 and all(d.get("subset") for d in before)
+        service = self.subsets_of or (hosts.pop() if by_subset else "")
+        found: dict[str, Any] = {"host": service or name}
+        if service:
             found["subset"] = name
+        ports = [d.get("port") for d in before]
         if self.port:
             found["port"] = {"number": self.port}
+        elif ports and ports[0] and all(port == ports[0] for port in ports):
+            found["port"] = ports[0]
         return found
+
+
+def _place(rule: Rule, entries: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return which of the `http` entries a rule replaces; None: it is new, and goes first."""
+    match = rule.match.manifest() if rule.match else {}
+    if not match:
+        return len(entries) - 1 if entries else None
+    return next((n for n, entry in enumerate(entries) if entry.get("match") == [match]), None)

@@ -92,3 +92,75 @@ def test_shares_must_be_of_one_whole() -> None:
         "blue=20, green=70",
         "They add up to 90.",
     )
+
+
+def stored(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "VirtualService",
+        "metadata": {"name": "bluegreen", "namespace": "shop", "uid": "u", "resourceVersion": "7"},
+        "spec": {
+            "hosts": ["bluegreen.example.com"],
+            "gateways": ["bluegreen-gateway"],
+            "http": list(entries),
+        },
+    }
+
+
+PORT = {"port": {"number": 80}}
+COLOR = [{"uri": {"prefix": "/api/color"}}]
+CANARY = {"match": [{"headers": {"foo": {"exact": "bar"}}}], "route": [to("blue", **PORT)]}
+SPLIT = {
+    "match": COLOR,
+    "route": [to("blue", 50, **PORT), to("green", 50, **PORT)],
+    "timeout": "2s",
+}
+SUBSETS = {"route": [to("web", 50, subset="v1"), to("web", 50, subset="v2")]}
+
+
+@pytest.mark.parametrize(
+    ("before", "steps", "after"),
+    [
+        pytest.param(
+            [CANARY, SPLIT],
+            lambda r: r.split(blue=20, green=80),
+            [CANARY, {**SPLIT, "route": [to("blue", 20, **PORT), to("green", 80, **PORT)]}],
+            id="new shares: match, ports, timeout stay",
+        ),
+        pytest.param(
+            [SUBSETS],
+            lambda r: r.split(v1=100, v2=0),
+            [{"route": [to("web", 100, subset="v1"), to("web", 0, subset="v2")]}],
+            id="names are subsets where they were",
+        ),
+        pytest.param(
+            [SPLIT],
+            lambda r: r.when(header={"foo": "bar"}).to("blue"),
+            [CANARY, SPLIT],
+            id="a condition goes before the others",
+        ),
+        pytest.param(
+            [CANARY, SPLIT],
+            lambda r: r.when(header={"foo": "bar"}).to("green"),
+            [{**CANARY, "route": [to("green", **PORT)]}, SPLIT],
+            id="the same condition again: in its place",
+        ),
+        pytest.param(
+            [SPLIT],
+            lambda r: r.retries(3),
+            [{**SPLIT, "retries": {"attempts": 3}}],
+            id="a setting alone",
+        ),
+    ],
+)
+def test_changing_what_is_there(before: Any, steps: Any, after: Any) -> None:
+    route = steps(Route(host="bluegreen", name="bluegreen", namespace="shop",
+                        existing=stored(*before)))  # fmt: skip
+    expected = stored(*after)
+    del expected["metadata"]["uid"], expected["metadata"]["resourceVersion"]
+    assert route.manifest == expected
+
+
+def test_a_route_of_no_cluster_cannot_be_applied() -> None:
+    with pytest.raises(ConfigError, match="belongs to no cluster"):
+        BASE.to("blue").apply()

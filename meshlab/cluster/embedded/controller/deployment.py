@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 
 from meshlab.cluster.embedded.apiserver.json_object import now
+from meshlab.cluster.embedded.apiserver.selector import selects
 from meshlab.cluster.embedded.client import ApiError, Client
 from meshlab.cluster.embedded.controller import revision
 from meshlab.cluster.embedded.controller.deployment_status import deadline_left, next_status
@@ -16,17 +17,18 @@ from meshlab.cluster.embedded.controller.informer import (
     Object,
     controller_of,
     key_of,
+    labels_of,
     owner_or_orphan,
 )
 from meshlab.cluster.embedded.controller.queue import Queue, work
 from meshlab.cluster.embedded.controller.rollout import (
     Limits,
+    Revision,
     new_revision_size,
     proportional_scale,
     resolve_limits,
     rolling_update,
 )
-from meshlab.cluster.embedded.controller.selector import matches
 
 DEPLOYMENTS = "deployments.apps"
 REPLICA_SETS = "replicasets.apps"
@@ -79,9 +81,7 @@ class DeploymentController:
                 self._queue.add((namespace, owner["name"]))
             else:  # an orphan: whoever selects it may adopt it
                 for deployment in self._deployments.indexed(namespace):
-                    if matches(
-                        deployment["spec"]["selector"], replica_set["metadata"].get("labels")
-                    ):
+                    if selects(deployment["spec"]["selector"], labels_of(replica_set)):
                         self._queue.add(key_of(deployment))
 
     def _pod_changed(self, before: Object | None, after: Object | None) -> None:
@@ -118,8 +118,8 @@ class DeploymentController:
         adopted = []
         for orphan in self._sets.indexed(("orphan", namespace)):
             metadata = orphan["metadata"]
-            if metadata.get("deletionTimestamp") or not matches(
-                deployment["spec"]["selector"], metadata.get("labels")
+            if metadata.get("deletionTimestamp") or not selects(
+                deployment["spec"]["selector"], labels_of(orphan)
             ):
                 continue
             owner = revision.owner_reference(deployment, "apps/v1", "Deployment")
@@ -179,7 +179,7 @@ class DeploymentController:
         self, deployment: Object, limits: Limits, old: Sequence[Object], annotations: dict[str, str]
     ) -> Object:
         metadata = deployment["metadata"]
-        none_yet = revision.Revision(name="")
+        none_yet = Revision(name="")
         recreate = (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
         size = (
             limits.replicas

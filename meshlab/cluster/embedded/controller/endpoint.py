@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshlab.cluster.embedded.controller.revision import owner_reference
-from meshlab.cluster.embedded.controller.selector import matches
 
 Object = dict[str, Any]
 
@@ -21,10 +20,10 @@ CONTROLLER = "endpointslice-controller.k8s.io"
 HEADLESS = "service.kubernetes.io/headless"
 
 
-def selects(service: Object, labels: Mapping[str, str] | None) -> bool:
+def sends_to(service: Object, labels: Mapping[str, str] | None) -> bool:
     """Say whether the Service sends traffic to pods with these labels; without selector to none."""
-    selector = service["spec"].get("selector")
-    return bool(selector) and matches({"matchLabels": selector}, labels)
+    selector: Mapping[str, str] | None = service["spec"].get("selector")
+    return bool(selector) and (selector or {}).items() <= (labels or {}).items()
 
 
 def wanted_slices(service: Object, pods: Sequence[Object]) -> list[Object]:
@@ -180,7 +179,7 @@ def pair(
 
 
 def _differs(present: Object, wish: Object) -> bool:
-    return (
+    return bool(
         (present.get("endpoints") or []) != wish["endpoints"]
         or (present.get("ports") or []) != wish["ports"]
         or present["metadata"].get("labels") != wish["metadata"]["labels"]

@@ -12,7 +12,7 @@ from meshlab.cluster.embedded.controller.endpoint import (
     MANAGED_BY,
     SERVICE_NAME,
     pair,
-    selects,
+    sends_to,
     wanted_slices,
 )
 from meshlab.cluster.embedded.controller.informer import Informer, Key, Object, key_of
@@ -59,7 +59,7 @@ class EndpointSliceController:
         if pod is None:
             return
         for service in self._services.indexed(pod["metadata"]["namespace"]):
-            if any(selects(service, each) for each in labels):
+            if any(sends_to(service, each) for each in labels):
                 self._queue.add(key_of(service))
 
     def _slice_changed(self, before: Object | None, after: Object | None) -> None:
@@ -77,7 +77,7 @@ class EndpointSliceController:
         pods = [
             pod
             for pod in self._pods.indexed(namespace)
-            if selects(service, pod["metadata"].get("labels"))
+            if sends_to(service, pod["metadata"].get("labels"))
         ]
         create, change, delete = pair(wanted_slices(service, pods), self._slices.indexed(key))
         for wish in create:

@@ -149,16 +149,14 @@ class GarbageCollector:
 
     async def _collect(self, node: Node) -> None:
         """Delete an object whose owners are all gone, or going and waiting for it."""
-        solid, waiting, gone = set(), set(), set()
-        for owner in node.owners:
-            state = await self._state_of(owner, node.namespace)
-            {"solid": solid, "waiting": waiting, "gone": gone}[state].add(owner["uid"])
-        if solid:
-            if gone or waiting:
-                await self._remove_owners(node, gone | waiting)
+        states = {o["uid"]: await self._state_of(o, node.namespace) for o in node.owners}
+        if "solid" in states.values():
+            lost = {uid for uid, state in states.items() if state != "solid"}
+            if lost:
+                await self._remove_owners(node, lost)
             return
         policy = "Background"
-        if waiting and self._graph.dependents(node.uid):
+        if "waiting" in states.values() and self._graph.dependents(node.uid):
             policy = "Foreground"  # the owner waits for all below it
         await self._delete(node, policy)
 

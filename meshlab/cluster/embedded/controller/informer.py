@@ -21,6 +21,10 @@ def key_of(obj: Object) -> Key:
     return metadata.get("namespace", ""), metadata["name"]
 
 
+def labels_of(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
+
+
 def controller_of(obj: Object) -> Object | None:
     """Return the owner reference with `controller: true`."""
     for reference in obj["metadata"].get("ownerReferences") or ():
@@ -32,11 +36,11 @@ def controller_of(obj: Object) -> Object | None:
 def owner_or_orphan(obj: Object) -> Hashable:
     """Index by the controlling owner's uid; objects without one by ("orphan", namespace)."""
     owner = controller_of(obj)
-    return owner["uid"] if owner else ("orphan", obj["metadata"].get("namespace", ""))
+    return str(owner["uid"]) if owner else ("orphan", str(obj["metadata"].get("namespace", "")))
 
 
 def namespace_of(obj: Object) -> Hashable:
-    return obj["metadata"].get("namespace", "")
+    return str(obj["metadata"].get("namespace", ""))
 
 
 class Informer:

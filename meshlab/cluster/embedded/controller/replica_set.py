@@ -6,8 +6,10 @@ Which pods go and what the status says is decided in `replica_choice`.
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from meshlab.cluster.embedded.apiserver.json_object import now
+from meshlab.cluster.embedded.apiserver.selector import selects
 from meshlab.cluster.embedded.client import ApiError, Client
 from meshlab.cluster.embedded.controller.informer import (
     Informer,
@@ -15,6 +17,7 @@ from meshlab.cluster.embedded.controller.informer import (
     Object,
     controller_of,
     key_of,
+    labels_of,
     owner_or_orphan,
 )
 from meshlab.cluster.embedded.controller.queue import Queue, work
@@ -25,7 +28,6 @@ from meshlab.cluster.embedded.controller.replica_choice import (
     next_status,
 )
 from meshlab.cluster.embedded.controller.revision import owner_reference
-from meshlab.cluster.embedded.controller.selector import matches
 
 REPLICA_SETS = "replicasets.apps"
 COMPONENT = "replicaset-controller"
@@ -64,7 +66,7 @@ class ReplicaSetController:
                     self._queue.add((namespace, owner["name"]))
                 continue
             for replica_set in self._sets.indexed(namespace):
-                if matches(replica_set["spec"]["selector"], pod["metadata"].get("labels")):
+                if selects(replica_set["spec"]["selector"], labels_of(pod)):
                     self._queue.add(key_of(replica_set))
 
     async def reconcile(self, key: Key) -> None:
@@ -96,10 +98,10 @@ class ReplicaSetController:
         if metadata.get("deletionTimestamp"):
             return self._owned(replica_set)
         for pod in self._owned(replica_set):
-            if not matches(selector, pod["metadata"].get("labels")):
+            if not selects(selector, labels_of(pod)):
                 await self._set_owners(pod, [])
         for pod in self._pods.indexed(("orphan", metadata["namespace"])):
-            if is_active(pod) and matches(selector, pod["metadata"].get("labels")):
+            if is_active(pod) and selects(selector, labels_of(pod)):
                 await self._set_owners(pod, [owner_reference(replica_set, "apps/v1", "ReplicaSet")])
         return self._owned(replica_set)
 
@@ -174,7 +176,9 @@ class ReplicaSetController:
             self._pods.forget(pod)
         await self._tell(replica_set, "Normal", "SuccessfulDelete", f"Deleted pod: {name}")
 
-    async def _tell(self, replica_set: Object, kind: str, reason: str, message: str) -> None:
+    async def _tell(
+        self, replica_set: Object, kind: Literal["Normal", "Warning"], reason: str, message: str
+    ) -> None:
         await self._client.event(
             replica_set, type=kind, reason=reason, message=message, component=COMPONENT
         )

@@ -2,7 +2,12 @@ from typing import Any
 
 import pytest
 
-from meshlab.cluster.embedded.controller.endpoint import pair, selects, target_number, wanted_slices
+from meshlab.cluster.embedded.controller.endpoint import (
+    pair,
+    sends_to,
+    target_number,
+    wanted_slices,
+)
 
 Object = dict[str, Any]
 
@@ -136,9 +141,9 @@ def test_target_number(port: Object, number: int | None) -> None:
     assert target_number(port, one) == number
 
 
-def test_selects() -> None:
-    assert selects(service(), {"app": "web", "x": "y"})
-    assert not selects(service(selector=None), {"app": "web"})
+def test_sends_to() -> None:
+    assert sends_to(service(), {"app": "web", "x": "y"})
+    assert not sends_to(service(selector=None), {"app": "web"})
 
 
 def test_pair_keeps_slices_and_touches_only_what_differs() -> None:
