@@ -4,6 +4,7 @@ The store also remembers which change came when, so that "has revision R been pr
 answer (`/debug/wait`).
 """
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -65,6 +66,7 @@ class Store:
         self.generation = 0
         self.objects: dict[str, dict[Key, Json]] = defaultdict(dict)
         self._changed = changed
+        self._next = asyncio.Event()
         self._kinds: set[str] = set()
         self._at: dict[tuple[str, Key], int] = {}  # object → generation of its last change
         self._services: dict[Key, Service] = {}
@@ -106,6 +108,8 @@ class Store:
         self.generation += 1
         self._at[resource.name, key] = self.generation
         self._trim()
+        self._next.set()
+        self._next = asyncio.Event()
         present = None if event == "DELETED" else obj
         if self._apply(resource, key, present):
             self._changed()
@@ -126,6 +130,10 @@ class Store:
 
     # What the rest of the control plane asks.
 
+    @property
+    def mesh(self) -> Mesh:
+        return self._mesh
+
     def take(self) -> Change:
         """Return the world as it is now and what changed since the last time."""
         kinds, self._kinds = frozenset(self._kinds), set()
@@ -145,6 +153,10 @@ class Store:
         if obj is None:
             return None
         return at if _number(_version(obj)) >= _number(version) else None
+
+    async def next_change(self) -> None:
+        """Wait for the next change of any object."""
+        await self._next.wait()
 
     # How an object changes the parts of the world.
 

@@ -39,13 +39,20 @@ class Watch:
         *,
         replace: Callable[[Resource, list[Json]], None],
         change: Callable[[Resource, str, Json], None],
+        namespace: str = "",
+        name: str = "",
     ) -> None:
-        """`resources`: one kind in the versions to try, the best first."""
+        """Watch one kind, all of it or the objects of one namespace or name.
+
+        `resources`: the kind in the versions to try, the best first.
+        """
         self.api = api
         self.resources = resources
         self.replace = replace
         self.change = change
         self.synced = asyncio.Event()
+        self.namespace = namespace
+        self.select = {"fieldSelector": f"metadata.name={name}"} if name else {}
 
     async def run(self) -> None:
         back_off = SHORTEST_BACK_OFF
@@ -86,14 +93,15 @@ class Watch:
 
     async def _pages(self, resource: Resource) -> tuple[list[Json], str]:
         objects: list[Json] = []
-        params = {"limit": PAGE}
+        params = {"limit": PAGE, **self.select}
         while True:
-            page = await self.api.call("GET", resource.path(), params=params)
+            path = resource.path(namespace=self.namespace)
+            page = await self.api.call("GET", path, params=params)
             objects += page.get("items") or []
             meta = page.get("metadata") or {}
             if not meta.get("continue"):
                 return objects, meta.get("resourceVersion", "")
-            params = {"limit": PAGE, "continue": meta["continue"]}
+            params["continue"] = meta["continue"]
 
     def _sync(self, resource: Resource, objects: list[Json]) -> None:
         self.replace(resource, objects)
@@ -106,10 +114,12 @@ class Watch:
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
             "timeoutSeconds": str(WATCH_SECONDS),
+            **self.select,
         }
         silence = WATCH_SECONDS + 30.0
         try:
-            async with self.api.lines(resource.path(), params, silence=silence) as lines:
+            path = resource.path(namespace=self.namespace)
+            async with self.api.lines(path, params, silence=silence) as lines:
                 async for line in lines:
                     version = self._take(resource, line, version)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.ReadTimeout) as error:

@@ -198,7 +198,7 @@ def _address(address: Any) -> str | None:
 
 
 def _milliseconds(duration: Any) -> float:
-    return round(duration.seconds * 1000 + duration.nanos / 1e6, 3)
+    return float(round(duration.seconds * 1000 + duration.nanos / 1e6, 3))
 
 
 def _principal(properties: Any) -> str | None:

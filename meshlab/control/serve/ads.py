@@ -83,6 +83,8 @@ class Connection:
         self.resources: dict[str, dict[str, Resource]] = {}
         self.generation = 0
         """The last change that this proxy's resources reflect."""
+        self.started_at = 0
+        """The last change when it connected."""
         self.records: deque[Record] = deque(maxlen=RECORDS)
         self._context = context
         self._writing = asyncio.Lock()
@@ -99,7 +101,7 @@ class Connection:
         """Translate the whole world for the first time."""
         self.proxy = current(self.proxy, change.world)
         self.resources = resources(change.world, self.proxy, cache=self.cache)
-        self.generation = change.generation
+        self.generation = self.started_at = change.generation
 
     def offer(self, push: Push) -> None:
         """Take a push; the newest replaces one that has not begun."""
