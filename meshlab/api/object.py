@@ -40,7 +40,7 @@ class ConfigObject(Generic[SpecT]):
 
     @property
     def age_key(self) -> tuple[str, str, str]:
-        """Sort key, oldest first; ties by name, then namespace (istio.md 1.1)."""
+        """Sort key, oldest first; ties by name, then namespace, as Istio breaks them."""
         meta = self.metadata
         return (meta.creation_timestamp, meta.name, meta.namespace)
 

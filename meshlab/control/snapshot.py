@@ -24,7 +24,7 @@ class ServicePort:
     """`targetPort`: number, or the name of a container port; Kubernetes' default is `port`."""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     app_protocol: str = ""
-    """`appProtocol`; beats the port's name (istio.md 1.7)."""
+    """`appProtocol`; beats the port's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""DestinationRule: what holds on the way to a host, after routing (istio.md 1.3).
+"""DestinationRule: what holds on the way to a host, after routing (networking.istio.io).
 
 Every field that Istio has is here; `meshlab.control.validate` says which are not done yet.
 """

@@ -1,4 +1,4 @@
-"""Gateway: which ports and hosts a gateway workload serves (networking.istio.io, istio.md 1.4).
+"""Gateway: which ports and hosts a gateway workload serves (networking.istio.io).
 
 Every field that Istio has is here; `meshlab.control.validate` says which are not done yet.
 """

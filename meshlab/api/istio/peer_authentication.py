@@ -1,4 +1,4 @@
-"""PeerAuthentication: whether a workload takes mutual TLS, plain text or both (istio.md 5.2)."""
+"""PeerAuthentication: whether a workload takes mutual TLS, plain text or both (security.istio.io)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""VirtualService: how requests to a host are routed (networking.istio.io, istio.md 1.2).
+"""VirtualService: how requests to a host are routed (networking.istio.io).
 
 Every field that Istio has is here, so that none is pruned before it can be named;
 `meshlab.control.validate` says which of them the mesh does not do yet.

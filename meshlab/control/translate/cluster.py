@@ -1,6 +1,6 @@
 """Outbound clusters (CDS): a service's port and subset, and the built-in ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from meshlab.control.translate import (
 from meshlab.control.translate.cache import Cache, Resource
 from meshlab.control.translate.capability import Capabilities, capabilities
 from meshlab.control.translate.endpoint import load_assignment, takes_mutual_tls
-from meshlab.control.translate.index import Rule, index
+from meshlab.control.translate.index import Index, Rule, index
 from meshlab.control.translate.peer_authentication import namespace_mode
 from meshlab.control.translate.protobuf import duration, metadata, pack
 from meshlab.control.translate.protocol import Protocol, protocol
@@ -52,15 +52,24 @@ class OutboundCluster:
         )
 
 
-def outbound_clusters(world: World, proxy: Proxy) -> Iterator[OutboundCluster]:
+def outbound_clusters(world: World, proxy: Proxy) -> Sequence[OutboundCluster]:
     """Return every cluster that a proxy may route to, services in the order of their names."""
-    can = capabilities(proxy)
     look = index(world)
-    for service in sorted(world.services, key=lambda s: s.fqdn):
-        rule = look.destination_rule(proxy.namespace, service)
+    can = capabilities(proxy)
+    key = ("outbound clusters", proxy.namespace, can)
+    return look.once(key, _outbound_clusters, look, proxy.namespace, can)
+
+
+def _outbound_clusters(
+    look: Index, client_namespace: str, can: Capabilities
+) -> Sequence[OutboundCluster]:
+    made: list[OutboundCluster] = []
+    for service in sorted(look.world.services, key=lambda s: s.fqdn):
+        rule = look.destination_rule(client_namespace, service)
         for port in service.ports:
             if port.protocol == "TCP":
-                yield from _of_port(service, port, rule, can)
+                made.extend(_of_port(service, port, rule, can))
+    return made
 
 
 def _of_port(

@@ -1,4 +1,4 @@
-"""Which connections an inbound port takes: TLS mode × protocol (the table of istio.md 3.3)."""
+"""Which connections an inbound port takes: TLS mode × protocol, in Istio's table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

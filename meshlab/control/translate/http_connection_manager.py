@@ -1,4 +1,4 @@
-"""The HTTP connection manager as Istio sets it, and its filters in their order (istio.md 3.4)."""
+"""The HTTP connection manager as Istio sets it, and its filters in their order."""
 
 from typing import Any, Literal
 

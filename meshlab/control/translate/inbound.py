@@ -143,7 +143,14 @@ def _virtual_inbound(
         address=address(ANY_ADDRESS, names.INBOUND_PORT),
         traffic_direction=base_pb2.INBOUND,
         access_log=access_log.listener_logs(mesh),
-        listener_filters=[original_dst_filter(), tls_inspector(), _http_inspector(ports)],
+        listener_filters=[
+            original_dst_filter(),
+            _off_at(tls_inspector(), [each.number for each in ports if _is_opaque(each)]),
+            _off_at(
+                http_inspector(),
+                [each.number for each in ports if each.protocol is not Protocol.AUTO],
+            ),
+        ],
     )
     wait_for_first_bytes(made)
     black_hole = tcp_filters(mesh, can, names.BLACK_HOLE_CLUSTER)
@@ -158,16 +165,19 @@ def _virtual_inbound(
     return made
 
 
-def _http_inspector(ports: tuple[InboundPort, ...]) -> Any:
-    """Return the inspector, off where a port's protocol is declared: a server may speak first."""
-    made = http_inspector()
-    declared = [each.number for each in ports if each.protocol is not Protocol.AUTO]
-    ranges = [_port_match(number) for number in declared]
-    if len(ranges) == 1:
-        made.filter_disabled.CopyFrom(ranges[0])
-    elif ranges:
-        made.filter_disabled.or_match.rules.extend(ranges)
-    return made
+def _is_opaque(port: InboundPort) -> bool:
+    """Tell whether a port takes anything at all as it comes."""
+    return port.protocol is Protocol.TCP and port.mode == "DISABLE"
+
+
+def _off_at(inspector: Any, ports: list[int]) -> Any:
+    """Switch an inspector off where it has nothing to tell: there the server may speak first."""
+    matches = [_port_match(number) for number in ports]
+    if len(matches) == 1:
+        inspector.filter_disabled.CopyFrom(matches[0])
+    elif matches:
+        inspector.filter_disabled.or_match.rules.extend(matches)
+    return inspector
 
 
 def _port_match(number: int) -> Any:

@@ -1,9 +1,9 @@
 """Look-ups into a world's configuration, made once a world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from meshlab.api.istio.destination_rule import DestinationRule, Subset, TrafficPolicy
 from meshlab.api.istio.gateway import Gateway
@@ -11,6 +11,8 @@ from meshlab.api.istio.virtual_service import VirtualService
 from meshlab.api.object import ConfigObject
 from meshlab.control.snapshot import Proxy, Service, ServicePort, World
 from meshlab.control.translate import host, names
+
+T = TypeVar("T")
 
 MESH_GATEWAY = "mesh"
 """The name under which VirtualServices address the sidecars."""
@@ -55,6 +57,14 @@ class Index:
         self.world = world
         self._rules: dict[tuple[str, str], Rule | None] = {}
         self._accounts: dict[str, tuple[str, ...]] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[..., T], *args: Any) -> T:
+        """Return what `make(*args)` gives, made once a world; the key names `make`, too."""
+        if key not in self._made:
+            self._made[key] = make(*args)
+        made: T = self._made[key]
+        return made
 
     @cached_property
     def virtual_services(self) -> Sequence[BoundVirtualService]:
@@ -90,7 +100,7 @@ class Index:
         """Return what holds for a service, seen from a client's namespace.
 
         Looked for in the client's namespace, then the service's, then the root namespace; in
-        each the most specific host counts (istio.md 1.3).
+        each the most specific host counts.
         """
         key = (client_namespace, service.fqdn)
         if key not in self._rules:

@@ -1,6 +1,6 @@
 """Outbound listeners of a sidecar (LDS): one a port for HTTP, one an address for the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,13 @@ from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_p
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
-from meshlab.control.snapshot import Mesh, Proxy, World
+from meshlab.control.snapshot import Mesh, Proxy, Service, ServicePort, World
 from meshlab.control.translate import access_log, names
 from meshlab.control.translate.cache import Cache, Resource
 from meshlab.control.translate.capability import Capabilities, capabilities
 from meshlab.control.translate.filter_chain import filter_chain, without_http2
 from meshlab.control.translate.http_connection_manager import http_filter
+from meshlab.control.translate.index import index
 from meshlab.control.translate.protobuf import address, duration, pack
 from meshlab.control.translate.protocol import Protocol, protocol
 from meshlab.control.translate.tcp_proxy import tcp_filters
@@ -41,8 +42,13 @@ class OutboundListener:
         return f"{self.ip}_{self.port}"
 
 
-def outbound_listeners(world: World, can: Capabilities) -> dict[str, OutboundListener]:
+def outbound_listeners(world: World, can: Capabilities) -> Mapping[str, OutboundListener]:
     """Return every outbound listener by name; of two with one name the older service's stays."""
+    key = ("outbound listeners", can)
+    return index(world).once(key, _outbound_listeners, world, can)
+
+
+def _outbound_listeners(world: World, can: Capabilities) -> Mapping[str, OutboundListener]:
     made: dict[str, OutboundListener] = {}
     for service in world.services_by_age:
         for port in service.ports:
@@ -63,7 +69,7 @@ def outbound_listeners(world: World, can: Capabilities) -> dict[str, OutboundLis
     return made
 
 
-def _addresses(world: World, service: Any, port: Any) -> Iterator[tuple[str, int]]:
+def _addresses(world: World, service: Service, port: ServicePort) -> Iterator[tuple[str, int]]:
     """Return where clients connect: the virtual address, or each pod of a headless service."""
     if not service.headless:
         if service.cluster_ip:

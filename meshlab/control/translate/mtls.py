@@ -1,4 +1,4 @@
-"""Mutual TLS between sidecars: contexts for both sides, and when a client uses them (istio.md 3.3).
+"""Mutual TLS between sidecars: contexts for both sides, and when a client uses them.
 
 Keys and certificates never stand in configuration: both sides name the secrets `default` and
 `ROOTCA`, which the agent serves over SDS.

@@ -1,4 +1,4 @@
-"""Istio's names for xDS resources (istio.md 3.2)."""
+"""Istio's names for xDS resources."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Which mutual TLS mode a workload's port is in (PeerAuthentication, istio.md 5.2)."""
+"""Which mutual TLS mode a workload's port is in (PeerAuthentication)."""
 
 from collections.abc import Mapping
 from typing import Literal

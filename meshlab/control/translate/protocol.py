@@ -1,4 +1,4 @@
-"""Which protocol a service's port speaks (istio.md 1.7)."""
+"""Which protocol a service's port speaks (Istio's protocol selection)."""
 
 from enum import Enum
 

@@ -1,4 +1,4 @@
-"""VirtualService `retries` → Envoy's retry policy (istio.md 1.8)."""
+"""VirtualService `retries` → Envoy's retry policy."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Routes: VirtualServices, or the plain way to a service, as Envoy's virtual hosts (RDS)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -47,16 +47,10 @@ def routes(world: World, proxy: Proxy, cache: Cache) -> Iterator[Resource]:
         for vs in look.mesh_virtual_services
         if visible(vs.spec.export_to, vs.namespace, proxy.namespace)
     ]
-    asked = {each.route for each in outbound_listeners(world, can).values() if each.route}
     labels = _labels_that_matter(relevant, proxy)
-    for name in sorted(asked):
-        sniffed, _, port = name.rpartition(":")
-        services = [
-            service
-            for service in world.services_by_age
-            if (not sniffed or service.fqdn == sniffed)
-            and _speaks_http(service, int(port), can, sniffed=bool(sniffed))
-        ]
+    by_route = look.once(("services by route", can), _services_by_route, world, can)
+    for name, services in sorted(by_route.items()):
+        port = name.rpartition(":")[2]
         source = Source(
             port=int(port),
             gateways=frozenset({MESH_GATEWAY}),
@@ -98,12 +92,22 @@ def _ports(world: World) -> tuple[tuple[str, int], ...]:
     return tuple((s.fqdn, s.ports[0].number) for s in world.services if len(s.ports) == 1)
 
 
-def _speaks_http(service: Service, number: int, can: Capabilities, *, sniffed: bool) -> bool:
-    wanted = (Protocol.AUTO,) if sniffed else (Protocol.HTTP, Protocol.HTTP2)
-    return any(
-        port.number == number and port.protocol == "TCP" and protocol(port, can) in wanted
-        for port in service.ports
-    )
+def _services_by_route(world: World, can: Capabilities) -> Mapping[str, Sequence[Service]]:
+    """Return the name of each RouteConfiguration with the services that it is for."""
+    made: dict[str, list[Service]] = {
+        each.route: [] for each in outbound_listeners(world, can).values() if each.route
+    }
+    for service in world.services_by_age:
+        for port in service.ports:
+            if port.protocol != "TCP":
+                continue
+            spoken = protocol(port, can)
+            if spoken in (Protocol.HTTP, Protocol.HTTP2):
+                made[str(port.number)].append(service)
+            elif spoken is Protocol.AUTO:
+                # Its listener may be another, older service's; then nobody asks for these.
+                made.setdefault(f"{service.fqdn}:{port.number}", []).append(service)
+    return made
 
 
 def route_configuration(name: str, virtual_hosts: Sequence[Any]) -> Any:

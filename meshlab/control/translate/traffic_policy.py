@@ -1,4 +1,4 @@
-"""Which of a DestinationRule's policies holds for a port and subset (istio.md 1.3)."""
+"""Which of a DestinationRule's policies holds for a port and subset."""
 
 from dataclasses import dataclass
 
