@@ -221,9 +221,9 @@ class Decoder(Problems):
             self.refuse(path, "must be an object", value, "an object")
             return None
         known: Mapping[str, ModelField] = model_fields(model)  # type: ignore[arg-type]  # a class is hashable
+        before = len(self.problems)
         self._unknown(known, value, path)
         self._exclusive(one_of(model), value, path)
-        before = len(self.problems)
         made = {}
         for name, spec in known.items():
             if value.get(name) is not None:

@@ -1,4 +1,4 @@
-"""PeerAuthentication: whether a workload takes mutual TLS, plain text or both (security.istio.io)."""
+"""PeerAuthentication: whether a workload takes mutual TLS, plain text or both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
