@@ -52,7 +52,7 @@ def decode_name(message: bytes, offset: int) -> tuple[str, int]:
     Raises:
         ProtocolError: it is cut off, or compressed, which a question's name never is.
     """
-    labels = []
+    labels: list[str] = []
     while True:
         if offset >= len(message):
             raise ProtocolError("the question's name is cut off")
@@ -140,7 +140,8 @@ def look_up(name: str, index: ServiceIndex) -> list[Record] | None:
             return hostname_records(name, hostname, (namespace, service), index)
         case [port, protocol, service, namespace, "svc"]:
             return srv_records(name, port, protocol, (namespace, service), index)
-    return None
+        case _:
+            return None
 
 
 def pod_records(name: str, dashed: str) -> list[Record] | None:

@@ -240,6 +240,7 @@ def nft(script: str) -> None:
     Raises:
         ClusterError: with what `nft` says.
     """
-    done = subprocess.run(["nft", "-f", "-"], input=script, capture_output=True, text=True, check=False)  # fmt: skip
+    command = ["nft", "-f", "-"]
+    done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterError(f"nft: {done.stderr.strip()}", found=script.strip())

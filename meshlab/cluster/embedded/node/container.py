@@ -41,7 +41,8 @@ def seqpacket() -> tuple[socket.socket, socket.socket]:
 class Spawner:
     """The process that shims are forked from; started again when it is gone."""
 
-    def __init__(self) -> None:
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
         self.process: subprocess.Popen[bytes] | None = None
         self.requests: socket.socket | None = None
 
@@ -50,8 +51,9 @@ class Spawner:
         self.requests, theirs = seqpacket()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "meshlab.cluster.embedded.node.shim"],
-                stdin=theirs,
+                # The directory is not read: it tells whose shims these are.
+                [sys.executable, "-m", "meshlab.cluster.embedded.node.shim", str(self.state_dir)],
+                stdin=theirs.fileno(),
                 env={"PATH": os.environ.get("PATH", os.defpath)},
             )
 
@@ -93,12 +95,11 @@ class Run:
 
     @classmethod
     async def start(cls, spawner: Spawner, directory: Path, spec: dict[str, Any]) -> "Run":
-        """Start a container.
+        """Start a container in its directory, which is there.
 
         Raises:
             StartError: its program could not be started.
         """
-        directory.mkdir(parents=True, mode=0o700)
         (directory / shim.SPEC).write_text(json.dumps(spec), "utf-8")
         answer = await spawner.spawn(directory)
         if "error" in answer:

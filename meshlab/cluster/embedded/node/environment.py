@@ -59,7 +59,8 @@ def field_value(pod: Object, path: str) -> str:
             return str(status.get(path.removeprefix("status."), ""))
         case "status.podIPs" | "status.hostIPs":
             return ",".join(entry["ip"] for entry in status.get(path.removeprefix("status.")) or [])
-    raise ConfigMissing(f"fieldRef {path!r} names no field of a pod that may be read")
+        case _:
+            raise ConfigMissing(f"fieldRef {path!r} names no field of a pod that may be read")
 
 
 def quote(text: str) -> str:

@@ -44,7 +44,7 @@ class Node:
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
         self.workers: dict[str, Worker] = {}
-        self.spawner = Spawner()
+        self.spawner = Spawner(state_dir)
         self.images = Images(registered())
         self.addresses = self.known_addresses()
         self.capacity = capacity()
@@ -155,11 +155,13 @@ class Node:
                 component="default-scheduler",
             )
             return
-        binding = {
-            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-            "target": {"kind": "Node", "name": NAME},
-        }
-        await self.client.update("pods", binding, subresource="binding")
+        await self.client.patch(
+            "pods",
+            metadata["name"],
+            {"spec": {"nodeName": NAME}},
+            metadata["namespace"],
+            subresource="binding",
+        )
         place = f"{metadata['namespace']}/{metadata['name']}"
         await self.client.event(
             pod,

@@ -122,11 +122,13 @@ def resolv_conf(pod: Object) -> str:
     """Return /etc/resolv.conf by `dnsPolicy` and `dnsConfig`."""
     namespace = pod["metadata"]["namespace"]
     config = pod["spec"].get("dnsConfig") or {}
-    servers, search, options = [], [], {}
+    servers: list[str] = []
+    search: list[str] = []
+    options: dict[str, str | None] = {}
     if pod["spec"].get("dnsPolicy") != "None":
-        servers = [DNS_ADDRESS]
-        search = [f"{namespace}.svc.cluster.local", "svc.cluster.local", "cluster.local"]
-        options = {"ndots": "5"}
+        servers += [DNS_ADDRESS]
+        search += [f"{namespace}.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+        options["ndots"] = "5"
     servers += config.get("nameservers") or []
     search += config.get("searches") or []
     options |= {entry["name"]: entry.get("value") for entry in config.get("options") or []}

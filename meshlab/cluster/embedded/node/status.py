@@ -1,7 +1,7 @@
 """A pod's `status` as kubelet writes it, made from what the worker knows. Pure."""
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,6 @@ from meshlab.cluster.embedded.node.pod import (
 )
 
 Object = dict[str, Any]
-
-OURS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
-"""The condition types that the node writes; others belong to somebody else and stay."""
 
 
 def rfc3339(seconds: float) -> str:
@@ -135,52 +132,50 @@ def conditions(
     times = {entry["type"]: entry for entry in old}
     done = phase(containers) in {"Succeeded", "Failed"}
     missing, waiting = incomplete(containers), unready(containers)
-    not_ready = ("ContainersNotReady", f"containers with unready status: {go_list(waiting)}")
-    if done:
-        not_ready = ("PodCompleted", "")
-    gates = [gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []]
-    closed = [g for g in gates if times.get(g, {}).get("status") != "True"]
     contained = not waiting and not done
-    gate_text = f"corresponding condition of pod readiness gate {closed[0]!r} does not exist." if closed else ""  # fmt: skip
-    wanted = [
-        (OURS[0], facts.sandbox and not done, ("", "")),
-        (
-            OURS[1],
-            initialized(containers),
-            ("ContainersNotInitialized", f"containers with incomplete status: {go_list(missing)}"),
-        ),
-        (
-            OURS[2],
-            contained and not closed,
-            not_ready if not contained else ("ReadinessGatesNotReady", gate_text),
-        ),  # fmt: skip
-        (OURS[3], contained, not_ready),
-        (OURS[4], True, ("", "")),
-    ]
+    uninitialized = f"containers with incomplete status: {go_list(missing)}"
+    unready_why = ("ContainersNotReady", f"containers with unready status: {go_list(waiting)}")
+    if done:
+        unready_why = ("PodCompleted", "")
+    closed = closed_gate(pod, times)
+    not_ready = ("ReadinessGatesNotReady", closed) if contained else unready_why
+    wanted = {
+        "PodReadyToStartContainers": (facts.sandbox and not done, ("", "")),
+        "Initialized": (initialized(containers), ("ContainersNotInitialized", uninitialized)),
+        "Ready": (contained and not closed, not_ready),
+        "ContainersReady": (contained, unready_why),
+        "PodScheduled": (True, ("", "")),
+    }
     entries = [
-        condition(kind, holds, why, times.get(kind), facts.now) for kind, holds, why in wanted
+        condition(kind, holds, why, times.get(kind), facts.now)
+        for kind, (holds, why) in wanted.items()
     ]
-    return entries + [entry for entry in old if entry["type"] not in OURS]
+    return entries + [entry for entry in old if entry["type"] not in wanted]
+
+
+def closed_gate(pod: Object, conditions: Mapping[str, Object]) -> str:
+    """Return what to say of the first readiness gate that is not open, "" when all are."""
+    for gate in pod["spec"].get("readinessGates") or []:
+        kind = gate["conditionType"]
+        if conditions.get(kind, {}).get("status") != "True":
+            return f'the status of pod readiness gate "{kind}" is not "True"'
+    return ""
 
 
 def condition(
     kind: str, holds: bool, why: tuple[str, str], old: Object | None, now: float
 ) -> Object:
     value = "True" if holds else "False"
-    same = old is not None and old.get("status") == value
     entry: Object = {
         "type": kind,
         "status": value,
         "lastProbeTime": None,
-        "lastTransitionTime": old["lastTransitionTime"] if old and same else rfc3339(now),
+        "lastTransitionTime": rfc3339(now),
     }
-    reason, message = why
-    if not holds and reason:
-        entry["reason"] = reason
-    elif holds and kind == "Initialized" and old and same and old.get("reason"):
-        entry["reason"] = old["reason"]
-    if not holds and message:
-        entry["message"] = message
+    if old is not None and old.get("status") == value:
+        entry["lastTransitionTime"] = old["lastTransitionTime"]
+    if not holds:
+        entry |= {key: text for key, text in zip(("reason", "message"), why, strict=True) if text}
     return entry
 
 
@@ -194,9 +189,11 @@ def qos_class(pod: Object) -> str:
     resources = [spec.get("resources") or {} for spec in specs]
     if not any(r.get("requests") or r.get("limits") for r in resources):
         return "BestEffort"
-    equal = all(
-        {"cpu", "memory"} <= (r.get("limits") or {}).keys()
-        and all((r.get("requests") or r["limits"]).get(k) == r["limits"][k] for k in ("cpu", "memory"))
-        for r in resources
-    )  # fmt: skip
+    equal = all(limits_are_requests(r) for r in resources)
     return "Guaranteed" if equal else "Burstable"
+
+
+def limits_are_requests(resources: Object) -> bool:
+    limits = resources.get("limits") or {}
+    requests = {**limits, **(resources.get("requests") or {})}
+    return all(name in limits and limits[name] == requests[name] for name in ("cpu", "memory"))
