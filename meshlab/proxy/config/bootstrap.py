@@ -18,7 +18,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 
 from meshlab.errors import ConfigError
-from meshlab.proxy.config.protobuf import join, parse_json, seconds
+from meshlab.proxy.config.protobuf import join, located, parse_json, seconds
 from meshlab.proxy.config.tls import compile_upstream_socket
 from meshlab.proxy.config.unsupported import EXTENSIONS, refuse_unsupported
 
@@ -140,9 +140,7 @@ def read_bootstrap(
             message, service_node=service_node, service_cluster=service_cluster, flags=flags or {}
         )
     except ConfigError as error:
-        if not error.object:
-            error.object = name
-        raise
+        raise located(error, owner=error.object or name) from error
 
 
 def compile_bootstrap(
@@ -321,8 +319,7 @@ def grpc_tls(cluster: Cluster) -> tuple[bytes | None, str]:
     try:
         tls = compile_upstream_socket(cluster.transport_socket, path)
     except ConfigError as error:
-        error.object = f"Cluster {cluster.name}"
-        raise
+        raise located(error, owner=f"Cluster {cluster.name}") from error
     if tls is None:
         return None, ""
     validation = tls.context.validation

@@ -5,13 +5,15 @@ that nobody imported, a JSON value of the wrong kind, a duration as two integers
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any as Anything
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.any_pb2 import Any
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from udpa.type.v1.typed_struct_pb2 import TypedStruct as UdpaTypedStruct
@@ -46,14 +48,37 @@ for module in (
 ):
     import_module(module)  # a type is known to protobuf's JSON reader once it was imported
 
+# Istio's types that xds-protos lacks: declared without fields, so that empty ones have a JSON form.
+for package, name in (
+    ("stats", "PluginConfig"),
+    ("io.istio.http.peer_metadata", "Config"),
+    ("envoy.tcp.metadataexchange.config", "MetadataExchange"),
+    ("istio.envoy.config.filter.http.alpn.v2alpha1", "FilterConfig"),
+):
+    file = FileDescriptorProto(name=f"meshlab/{package}.proto", package=package, syntax="proto3")
+    file.message_type.add(name=name)
+    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+
 TYPED_STRUCT_NAMES = frozenset(
     (UdpaTypedStruct.DESCRIPTOR.full_name, XdsTypedStruct.DESCRIPTOR.full_name)
 )
 
 
 def join(path: str, step: str) -> str:
-    """Return `path.step`; `step` alone at the root."""
-    return f"{path}.{step}" if path else step
+    """Return `path.step`; either alone where the other is empty."""
+    return f"{path}.{step}" if path and step else path or step
+
+
+def located(error: ConfigError, *, owner: str = "", path: str = "") -> ConfigError:
+    """Return `error` with the object it is in, and the path of what was compiled put before its."""
+    return ConfigError(
+        error.what,
+        object=owner or error.object,
+        field=join(path, error.field),
+        found=error.found,
+        allowed=error.allowed,
+        fix=error.fix,
+    )
 
 
 def seconds(duration: Duration) -> float:
@@ -144,32 +169,74 @@ def parse_json(value: object, kind: type[M]) -> M:
     try:
         json_format.ParseDict(value, message)
     except json_format.ParseError as error:
-        raise parse_error(str(error), kind.DESCRIPTOR.name) from None
+        path = locate(value, cast(Descriptor, kind.DESCRIPTOR))
+        raise parse_error(str(error), path) from None
     return message
 
 
-def parse_error(text: str, root: str) -> ConfigError:
-    """Turn json_format's sentence into an error that carries the path.
+def locate(value: object, kind: Descriptor) -> str:
+    """Return the path of the first part of a JSON value that does not parse as `kind`.
 
-    json_format nests `Failed to parse a field: Failed to parse b field: …` and mostly ends in
-    ` at Root.a[0].b`; where it does not, the nested names are the best path there is.
+    json_format names no list positions and no path at all for a wrong number, so look again: into
+    each member by itself.
     """
-    names = re.findall(r"Failed to parse (\S+) field: ", text)
+    if not isinstance(value, dict):
+        return ""
+    if kind.full_name == Any.DESCRIPTOR.full_name:
+        try:
+            kind = descriptor_pool.Default().FindMessageTypeByName(
+                str(value.get("@type")).rpartition("/")[2]
+            )
+        except KeyError:
+            return ""
+        value = {key: item for key, item in value.items() if key != "@type"}
+    for key, item in value.items():
+        if parses({key: item}, kind):
+            continue
+        field = kind.fields_by_name.get(key) or kind.fields_by_camelcase_name.get(key)
+        if field is None or field.message_type is None:
+            return str(key)
+        if field.message_type.GetOptions().map_entry:
+            inner = field.message_type.fields_by_name["value"].message_type
+            return join_bad_item(key, item.items() if isinstance(item, dict) else (), inner)
+        if field.is_repeated:
+            return join_bad_item(
+                key, enumerate(item if isinstance(item, list) else ()), field.message_type
+            )
+        return join(key, locate(item, field.message_type))
+    return ""
+
+
+def join_bad_item(key: str, items: Iterable[tuple[object, object]], kind: Descriptor | None) -> str:
+    """Return `key[index].path` of the first item that does not parse; `key` where all do."""
+    for index, item in items:
+        if kind is not None and not parses(item, kind):
+            return join(f"{key}[{index!r}]", locate(item, kind))
+    return key
+
+
+def parses(value: Anything, kind: Descriptor) -> bool:
+    try:
+        json_format.ParseDict(value, message_factory.GetMessageClass(kind)())
+    except (json_format.ParseError, AttributeError, TypeError):
+        return False
+    return True
+
+
+def parse_error(text: str, path: str) -> ConfigError:
+    """Turn json_format's sentence into an error that carries the path."""
     reason = re.sub(r"Failed to parse \S+ field: ", "", text)
-    place = re.search(rf' at "?{re.escape(root)}\.?([^"\s]*)"?', reason)
-    path = place.group(1).rstrip(".") if place else ".".join(names)
-    if place:
-        reason = reason[: place.start()]
-    unknown = re.match(r'Message type "([^"]+)" has no field named "([^"]+)"', reason)
+    unknown = re.match(r'Message type "([^"]+)" has no field named', reason)
     if unknown:
-        return ConfigError(f"is not a field of {unknown.group(1)}", field=join(path, unknown[2]))
+        return ConfigError(f"is not a field of {unknown.group(1)}", field=path)
     missing = re.match(r"Can not find message descriptor by type_url: (\S+)", reason)
     if missing:
         return ConfigError(
             "is an extension that this proxy does not have",
             field=path,
-            found=missing[1].rstrip("."),
+            found=missing[1].partition(" at ")[0].rstrip("."),
         )
+    reason = re.split(r' at "?[A-Z]\w*[.\[]', reason)[0]
     return ConfigError(reason.strip().rstrip("."), field=path)
 
 

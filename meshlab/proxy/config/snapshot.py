@@ -6,7 +6,7 @@ used before stays in use. What is refused never gets in: the last good version s
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 from typing import Any as Anything
 from typing import cast
@@ -24,7 +24,7 @@ from meshlab.proxy.config.bootstrap import Bootstrap, GrpcSource, compile_api_so
 from meshlab.proxy.config.cluster import compile_cluster, is_http2
 from meshlab.proxy.config.endpoint import compile_load_assignment
 from meshlab.proxy.config.listener import compile_listener
-from meshlab.proxy.config.protobuf import join, seconds, walk, wrapped
+from meshlab.proxy.config.protobuf import join, located, seconds, walk, wrapped
 from meshlab.proxy.config.route import compile_route_configuration
 from meshlab.proxy.config.secret import compile_secret
 from meshlab.proxy.config.unsupported import refuse_unsupported
@@ -84,6 +84,8 @@ class Entry:
     """RDS tables that it names."""
     secrets: frozenset[str] = frozenset()
     """SDS secrets that it names."""
+    inline_routes: tuple[Message, ...] = ()
+    """Route tables inside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +144,9 @@ class Configuration:
         try:
             entry = self._compile(type_url, Resource(resource_name(message), "", message))
         except ConfigError as error:
-            error.field = join(path, error.field)
-            error.args = (error.render(),)
-            raise
+            raise located(error, path=path) from error
         name = entry.compiled.name if isinstance(entry.compiled, Listener) else ""
-        self.entries[type_url][name or resource_name(message)] = Entry(
-            message=entry.message,
-            compiled=entry.compiled,
-            updated=self.now(),
-            static=True,
-            clusters=entry.clusters,
-            routes=entry.routes,
-            secrets=entry.secrets,
-        )
+        self.entries[type_url][name or resource_name(message)] = replace(entry, static=True)
 
     def update(self, update: Update) -> dict[str, ConfigError]:
         """Take over what is good of an answer; return why the others are refused, by name."""
@@ -168,9 +160,8 @@ class Configuration:
                 table[resource.name] = self._compile(update.type_url, resource)
                 self.failures.pop(key, None)
                 self.given_up.discard(key)
-            except ConfigError as error:
-                error.object = f"{short_type(update.type_url)} {resource.name}"
-                error.args = (error.render(),)
+            except ConfigError as found:
+                error = located(found, owner=f"{short_type(update.type_url)} {resource.name}")
                 errors[resource.name] = error
                 self.failures[key] = Failure(
                     resource.message, resource.version, str(error), self.now()
@@ -350,6 +341,7 @@ class Configuration:
         clusters: frozenset[str] = frozenset()
         routes: frozenset[str] = frozenset()
         secrets: frozenset[str] = frozenset()
+        inline: tuple[Message, ...] = ()
         if isinstance(compiled, RouteConfiguration):
             clusters = frozenset(route_clusters(compiled))
             self._check_clusters(clusters, "virtual_hosts")
@@ -357,7 +349,7 @@ class Configuration:
             routes = frozenset(listener_routes(compiled))
             secrets = frozenset(listener_secrets(compiled))
             self._check_clusters(frozenset(listener_clusters(compiled)), "filter_chains")
-            self._check_inline_routes(message)
+            inline = self._check_inline_routes(message)
             self._check_access_logs(compiled)
         elif isinstance(compiled, Cluster):
             secrets = frozenset(cluster_secrets(compiled))
@@ -371,6 +363,7 @@ class Configuration:
             clusters=clusters,
             routes=routes,
             secrets=secrets,
+            inline_routes=inline,
         )
 
     def _check_clusters(self, names: Iterable[str], path: str) -> None:
@@ -380,11 +373,17 @@ class Configuration:
                     f"sends requests to cluster {name!r}, which speaks HTTP/2 only", field=path
                 )
 
-    def _check_inline_routes(self, message: Message) -> None:
-        """Raise ConfigError for inline routes to unknown clusters, unless told not to look."""
+    def _check_inline_routes(self, message: Message) -> tuple[Message, ...]:
+        """Return the route tables inside.
+
+        Raises:
+            ConfigError: routes to an unknown cluster, where `validate_clusters` is not false.
+        """
+        tables: list[Message] = []
         for path, inner in walk(message):
             if not isinstance(inner, HcmMessage) or not inner.HasField("route_config"):
                 continue
+            tables.append(inner.route_config)
             if not wrapped(inner.route_config, "validate_clusters", True):
                 continue
             compiled = compile_route_configuration(inner.route_config)
@@ -396,6 +395,7 @@ class Configuration:
                         allowed=", ".join(sorted(self.entries[CLUSTER_TYPE])) or "none",
                         fix="Add the cluster, or set validate_clusters to false",
                     )
+        return tuple(tables)
 
     def _check_access_logs(self, listener: Listener) -> None:
         for access_log in listener_access_logs(listener):
