@@ -69,11 +69,9 @@ def request_header(info: StreamInfo, name: bytes) -> str | None:
         return text_of(info.authority) or None
     if name == b":scheme":
         return text_of(info.scheme) or None
-    headers = info.request_headers
     if name == b":path":
-        # Router rewrites keep the first path in x-envoy-original-path.
-        return text_of(headers.get(b":path") if headers else None) or text_of(info.path) or None
-    return text_of(headers.joined(name)) if headers else None
+        return text_of(info.path) or None
+    return text_of(info.request_headers.joined(name)) if info.request_headers else None
 
 
 def response_header(info: StreamInfo, name: bytes) -> str | int | None:

@@ -96,9 +96,12 @@ class PeerCertificate:
     """URL-encoded, as XFCC carries it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PeerMetadata:
-    """The workload at the other end, as Istio's metrics name it; "" is not known."""
+    """The workload at the other end, as Istio's metrics name it; "" is not known.
+
+    Compared by identity: each peer's is decoded once, and then a key of its metrics.
+    """
 
     id: str = ""
     """Node id, or "" where it did not say."""
@@ -124,6 +127,7 @@ class ConnectionInfo:
         "local_certificate",
         "peer_certificate",
         "peer_metadata",
+        "prepared",
         "remote_address",
         "requested_server_name",
         "start_time",
@@ -150,6 +154,8 @@ class ConnectionInfo:
         self.transport_failure_reason = ""
         self.start_time = 0.0
         self.traffic_direction = "unspecified"
+        self.prepared: object = None
+        """The shell's TLS context until the handshake is checked."""
 
 
 class StreamInfo:
@@ -199,6 +205,7 @@ class StreamInfo:
         "upstream_host",
         "upstream_host_metadata",
         "upstream_local_address",
+        "upstream_own_certificate",
         "upstream_peer",
         "upstream_tls_version",
         "upstream_transport_failure_reason",
@@ -219,7 +226,7 @@ class StreamInfo:
         """`HTTP/1.1`; "" for TCP."""
         self.method = b""
         self.path = b""
-        """As the request had it, before any rewrite, with its query."""
+        """With its query, as it goes upstream; `x-envoy-original-path` is the one before."""
         self.authority = b""
         self.scheme = b"http"
         self.request_id = b""
@@ -249,6 +256,8 @@ class StreamInfo:
         self.upstream_local_address = ""
         self.upstream_transport_failure_reason = ""
         self.upstream_certificate: PeerCertificate | None = None
+        """The upstream peer's; the next one is our own towards it."""
+        self.upstream_own_certificate: PeerCertificate | None = None
         self.upstream_tls_version = ""
         self.upstream_peer: PeerMetadata | None = None
         self.downstream_peer: PeerMetadata | None = None

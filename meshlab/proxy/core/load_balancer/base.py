@@ -195,7 +195,7 @@ class Balancer:
 
 
 def priority_loads(shares: list[float], factor: int) -> list[float]:
-    """Return how much of the traffic each priority gets, adding up to 100 (Envoy "Priority levels").
+    """Return how much of the traffic each priority gets, 100 in all (Envoy "Priority levels").
 
     Args:
         shares: the healthy share of each priority, 0–100.
