@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from meshlab.cluster.embedded.network.index import ServiceIndex
 from meshlab.cluster.embedded.network.ipam import POD_RANGE
@@ -220,8 +220,8 @@ class UdpServer(asyncio.DatagramProtocol):
         self.index = index
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)  # noqa: S101 - for the type
-        self.transport = transport
+        # uvloop's transports keep the protocol but are not asyncio's classes
+        self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if message := answer(data, self.index, limit=UDP_SIZE):

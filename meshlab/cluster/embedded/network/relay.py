@@ -8,6 +8,7 @@ import asyncio
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 from meshlab.cluster.embedded.task import spawn
 
@@ -44,8 +45,8 @@ class End(asyncio.Protocol):
         self.ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type
-        self.transport = transport
+        # uvloop's transports keep the protocol but are not asyncio's classes
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self.peer and self.peer.transport:

@@ -142,6 +142,7 @@ def become_container(
     for fd in namespaces:
         os.close(fd)
     socket.sethostname(spec["hostname"])
+    os.umask(0o022)  # mount points must be open to the container's user
     target = os.path.join(directory, "root")
     os.makedirs(target, exist_ok=True)
     root.enter(spec, target)
