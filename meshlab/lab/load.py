@@ -189,10 +189,11 @@ class Load:
         """All requests so far, those no longer kept included."""
         self.failed = 0
         self.on_end: list[Callable[[], None]] = []
-        """Called once, in the thread that notices the end."""
+        """Called once: by the cell that stops the load, or when it ends by itself."""
         self._changed = threading.Condition()
         self._requests: deque[Request] = deque(maxlen=KEPT)
         self._ended = False
+        self._told_to_stop = False
         self._errors = b""
         _replace(key, self)
         self._process = subprocess.Popen(
@@ -319,6 +320,7 @@ class Load:
 
     def stop(self) -> Sample:
         """End after the requests under way; return everything that is kept."""
+        self._told_to_stop = True
         if not self._ended:
             with contextlib.suppress(OSError):
                 self._tell(b"stop\n")
@@ -326,6 +328,7 @@ class Load:
                 self._changed.wait_for(lambda: self._ended, STOP_SECONDS)
         if not self._ended:
             self._kill()
+        self._tell_end()
         return self.sample()
 
     def wait(self, timeout: float | None = None) -> Sample:
@@ -338,6 +341,11 @@ class Load:
         except KeyboardInterrupt:
             return self.stop()
         return self.sample()
+
+    def _tell_end(self) -> None:
+        """Tell who wants to know, once each."""
+        while self.on_end:
+            self.on_end.pop()()
 
     def __enter__(self) -> "Load":
         return self
@@ -391,8 +399,9 @@ class Load:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
-            for callback in self.on_end:
-                callback()
+            # A cell that stops the load tells it itself: what a thread shows may be lost.
+            if not self._told_to_stop:
+                self._tell_end()
 
     def _take(self, line: dict[str, Any]) -> None:
         with self._changed:
