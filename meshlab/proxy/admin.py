@@ -77,6 +77,9 @@ class Server(Protocol):
     def state(self) -> str:
         """Return LIVE, DRAINING, PRE_INITIALIZING or INITIALIZING, as Envoy's ServerInfo."""
 
+    def refresh_gauges(self) -> None:
+        """Bring the statistics up to date that nobody counts."""
+
     def quit(self) -> None:
         """End the process."""
 
@@ -187,6 +190,7 @@ class Admin:
 
     def stats(self, request: Request) -> Response:
         form = request.query.get("format", "text")
+        self.server.refresh_gauges()
         try:
             selection = select(request.query)
         except ConfigError as error:

@@ -6,7 +6,7 @@ route tables of its listeners; secrets wherever their `sds_config` says.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from meshlab.errors import ConfigError
 from meshlab.proxy.config.bootstrap import GrpcSource
@@ -45,24 +45,30 @@ class Discovery:
     def __init__(
         self,
         configuration: Configuration,
-        apply: Callable[[Snapshot], Mapping[str, ConfigError]],
+        apply: Callable[[Snapshot], Awaitable[None]],
         stats: StatRegistry,
     ) -> None:
-        """Prepare; `apply` puts a snapshot in force and returns the listeners that cannot be."""
+        """Prepare; `apply` puts a snapshot in force, or raises ConfigError and changes nothing."""
         self.configuration = configuration
         self.apply = apply
         self.stats = stats
         self.initialized = asyncio.Event()
         self.ads: XdsClient | None = None
         self.secret_streams: dict[str, tuple[GrpcSource, XdsClient, asyncio.Task[None]]] = {}
+        self._lock = asyncio.Lock()  # a snapshot comes into force before the next is begun
         self._answered: set[str] = set()
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
         self._listeners_asked = False
         self._clusters_timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Open the streams; what is static is in force already."""
+    async def start(self) -> None:
+        """Put in force what is static, open the streams.
+
+        Raises:
+            ConfigError: a static listener that cannot be opened.
+        """
         bootstrap = self.configuration.bootstrap
+        await self.apply(self.configuration.snapshot)
         if bootstrap.ads is not None:
             self.ads = XdsClient(bootstrap.ads, bootstrap.node, self)
             if bootstrap.dynamic_clusters:
@@ -72,13 +78,15 @@ class Discovery:
                     DEFAULT_FETCH_TIMEOUT, self._ask_for_listeners
                 )
             spawn(self.ads.run(), "ADS")
-        self._changed()
+        async with self._lock:
+            await self._changed()
 
-    def update(self, update: Update) -> Mapping[str, ConfigError]:
+    async def update(self, update: Update) -> Mapping[str, ConfigError]:
         """Take over an answer (see `Subscriber`)."""
-        self._answered.add(update.type_url)
-        errors = dict(self.configuration.update(update))
-        failed = self._changed()
+        async with self._lock:
+            self._answered.add(update.type_url)
+            errors = self.configuration.update(update)
+            failed = await self._changed()
         if update.type_url == LISTENER_TYPE:
             names = {resource.name for resource in update.resources}
             errors.update({name: error for name, error in failed.items() if name in names})
@@ -91,13 +99,17 @@ class Discovery:
     def pending(self, type_url: str) -> bool:
         return self.configuration.pending(type_url)
 
-    def _changed(self) -> Mapping[str, ConfigError]:
-        """Ask for what is named by now, put in force what can be used."""
+    async def _changed(self) -> dict[str, ConfigError]:
+        """Ask for what is named by now, put in force what can be used.
+
+        Returns:
+            Listeners that could not be opened, by name.
+        """
         configuration = self.configuration
         configuration.forget_unwanted()
         configuration.refresh()
         self._ask()
-        failed = self.apply(configuration.snapshot)
+        failed = await self._apply()
         warming = configuration.warming()
         if CLUSTER_TYPE in self._answered and not warming[CLUSTER_TYPE]:
             self._ask_for_listeners()
@@ -109,6 +121,22 @@ class Discovery:
         if self.ads is not None:
             self.ads.release()
         return failed
+
+    async def _apply(self) -> dict[str, ConfigError]:
+        """Put the snapshot in force without the listeners that cannot be opened."""
+        failed: dict[str, ConfigError] = {}
+        while True:
+            try:
+                await self.apply(self.configuration.snapshot)
+            except ConfigError as error:
+                kind, _, name = error.object.partition(" ")
+                entry = self.configuration.entries[LISTENER_TYPE].get(name)
+                if kind != "Listener" or entry is None or entry.static:
+                    raise
+                self.configuration.refuse(LISTENER_TYPE, name, error)
+                failed[name] = error
+            else:
+                return failed
 
     def _is_initialized(self, warming: Mapping[str, list[str]]) -> bool:
         bootstrap = self.configuration.bootstrap
@@ -157,10 +185,14 @@ class Discovery:
         def give_up() -> None:
             if name not in self.configuration.entries[type_url]:
                 log.warning("%s %s did not come within %g s", type_url, name, timeout)
-                self.configuration.give_up(type_url, name)
-                self._changed()
+                spawn(self._give_up(type_url, name), f"give up waiting for {name}")
 
         self._timers[key] = asyncio.get_running_loop().call_later(timeout, give_up)
+
+    async def _give_up(self, type_url: str, name: str) -> None:
+        async with self._lock:
+            self.configuration.give_up(type_url, name)
+            await self._changed()
 
     def _ask_for_listeners(self) -> None:
         if self._listeners_asked or self.ads is None:

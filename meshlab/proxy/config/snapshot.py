@@ -44,7 +44,7 @@ from meshlab.proxy.core.cluster import Cluster, LoadAssignment
 from meshlab.proxy.core.filter_chain import FilterChain
 from meshlab.proxy.core.http_connection_manager import HttpConnectionManager
 from meshlab.proxy.core.listener import Listener
-from meshlab.proxy.core.route import RouteAction, RouteConfiguration
+from meshlab.proxy.core.route import RouteAction, RouteConfiguration, RouteTable
 from meshlab.proxy.core.snapshot import Snapshot
 from meshlab.proxy.core.tls import Secret, UpstreamTls, secret_names
 
@@ -115,6 +115,8 @@ class Configuration:
     snapshot: Snapshot = field(default_factory=Snapshot)
     given_up: set[tuple[str, str]] = field(default_factory=set)
     """(type URL, name) that did not come in time, or that the server says is not there."""
+    replaced: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    """(type URL, name) → the version before the present one, for `refuse`."""
     now: Callable[[], float] = time
 
     def load_static(self) -> None:
@@ -157,7 +159,10 @@ class Configuration:
             try:
                 if resource.name in table and table[resource.name].static:
                     raise ConfigError("is the name of a static resource of the bootstrap")
-                table[resource.name] = self._compile(update.type_url, resource)
+                entry = self._compile(update.type_url, resource)
+                if resource.name in table:
+                    self.replaced[key] = table[resource.name]
+                table[resource.name] = entry
                 self.failures.pop(key, None)
                 self.given_up.discard(key)
             except ConfigError as found:
@@ -174,6 +179,20 @@ class Configuration:
                 self.given_up.add((update.type_url, name))  # the answer is: there is none
         self.refresh()
         return errors
+
+    def refuse(self, type_url: str, name: str, error: ConfigError) -> None:
+        """Take back what compiled but could not be put in force (an address in use, say)."""
+        key = (type_url, name)
+        refused = self.entries[type_url].pop(name)
+        earlier = self.replaced.pop(key, None)
+        if earlier is not None:
+            self.entries[type_url][name] = earlier
+        self.failures[key] = Failure(refused.message, refused.version, str(error), self.now())
+        self.snapshot = replace(
+            self.snapshot,
+            listeners={k: v for k, v in self.snapshot.listeners.items() if k != name},
+        )
+        self.refresh()
 
     def pending(self, type_url: str) -> bool:
         """Tell whether a route table waits for endpoints, or a listener for its route tables."""
@@ -343,6 +362,7 @@ class Configuration:
         secrets: frozenset[str] = frozenset()
         inline: tuple[Message, ...] = ()
         if isinstance(compiled, RouteConfiguration):
+            RouteTable(compiled)  # what it refuses must be refused here, under this name
             clusters = frozenset(route_clusters(compiled))
             self._check_clusters(clusters, "virtual_hosts")
         elif isinstance(compiled, Listener):

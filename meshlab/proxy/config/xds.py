@@ -86,8 +86,8 @@ class Update:
 class Subscriber(Protocol):
     """Who uses the resources."""
 
-    def update(self, update: Update) -> Mapping[str, ConfigError]:
-        """Take over what is good; return why the others (by name) are refused.
+    async def update(self, update: Update) -> Mapping[str, ConfigError]:
+        """Put in force what is good; return why the others (by name) are refused.
 
         Of a refused resource the last good version stays in force.
         """
@@ -196,7 +196,7 @@ class XdsClient:
             try:
                 async for response in call:
                     self.connected = True
-                    self._answer(response)
+                    await self._answer(response)
             finally:
                 self._outbox = None
                 writer.cancel()
@@ -250,7 +250,7 @@ class XdsClient:
             response_nonce=subscription.nonce,
         )
 
-    def _answer(self, response: DeltaDiscoveryResponse | DiscoveryResponse) -> None:
+    async def _answer(self, response: DeltaDiscoveryResponse | DiscoveryResponse) -> None:
         """Hand an answer on, then acknowledge or refuse it."""
         subscription = self.subscriptions.get(response.type_url)
         if subscription is None:
@@ -259,7 +259,7 @@ class XdsClient:
         subscription.attempts += 1
         subscription.nonce = response.nonce
         update, errors = read_update(subscription, response)
-        errors = {**errors, **self.subscriber.update(update)}
+        errors = {**errors, **await self.subscriber.update(update)}
         remember(subscription, update, errors)
         subscription.error = "\n".join(str(error) for error in errors.values())
         if errors:

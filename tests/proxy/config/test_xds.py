@@ -73,7 +73,7 @@ class Recorder:
         self.bad: set[str] = set()
         self.waiting: set[str] = set()
 
-    def update(self, update: Update) -> Mapping[str, ConfigError]:
+    async def update(self, update: Update) -> Mapping[str, ConfigError]:
         self.updates.append(update)
         return {
             resource.name: ConfigError(
