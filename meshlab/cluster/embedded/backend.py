@@ -177,8 +177,10 @@ def start(directory: Path, progress: Progress) -> None:
         )
     finally:
         os.close(writer)
-    with open(reader, "rb", buffering=0) as reports:
-        steps = follow(reports.fileno(), progress)
+    try:
+        steps = follow(reader, progress)
+    finally:
+        os.close(reader)
     if READY not in steps:
         raise ClusterError(
             "the cluster did not come up",

@@ -35,7 +35,7 @@ def port_number(port: int | str, container: Object) -> int:
 
 
 async def handle(
-    handler: Object, container: Object, run: Run, address: str, timeout: float | None, agent: str
+    handler: Object, container: Object, run: Run, address: str, limit: float | None, agent: str
 ) -> None:
     """Do what a probe or life-cycle hook says, once.
 
@@ -44,14 +44,14 @@ async def handle(
         container: its entry in the pod's spec.
         run: the running container.
         address: the pod's.
-        timeout: seconds; None: no limit.
+        limit: seconds it may take; None: as long as it likes.
         agent: the User-Agent of an HTTP request.
 
     Raises:
         HandlerError: it failed.
     """
     try:
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(limit):
             if "exec" in handler:
                 await run_exec(handler["exec"], run)
             elif "httpGet" in handler:
@@ -63,7 +63,7 @@ async def handle(
             else:
                 raise HandlerError(f"handler {sorted(handler)} is not supported")
     except TimeoutError:
-        raise HandlerError(f"timed out after {timeout:g}s") from None
+        raise HandlerError(f"timed out after {limit:g}s") from None
     except ConfigMissing as error:
         raise HandlerError(str(error)) from error
 

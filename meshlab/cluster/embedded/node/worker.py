@@ -1,4 +1,4 @@
-"""One pod, from binding to its end: does what pod.py decides and tells the API what became of it."""
+"""One pod, from binding to its end: does what pod.py decides, and tells the API."""
 
 import asyncio
 import json
@@ -49,6 +49,8 @@ LAST_ADDRESS = "last-address"
 RETRY_SECONDS = 5.0
 """Until a pod that could not be set up is tried again, if nothing changes before."""
 PROBES = {"startup": "startupProbe", "readiness": "readinessProbe", "liveness": "livenessProbe"}
+EARLY_PAUSE = 0.1
+"""Seconds between the first two questions of a probe; doubled each time in its first period."""
 LOGS_KEPT = 2
 """Runs of a container whose directories are kept: the present one and the one before."""
 
@@ -543,6 +545,8 @@ class Worker:
         counter = Counter(probe, good=kind == "liveness")
         began = container.running_since or time.time()
         await asyncio.sleep(max(began + probe.initial_delay - time.time(), 0))
+        if kind != "liveness":
+            await self.probe_early(container, run, kind, handler, probe)
         while True:
             if kind != "startup":
                 await self.startups[container.name].wait()
@@ -565,14 +569,39 @@ class Worker:
                 return
             await asyncio.sleep(probe.period)
 
-    async def probe_once(
+    async def probe_early(
         self, container: Container, run: Run, kind: str, handler: Object, probe: Probe
+    ) -> None:
+        """Ask often during the first period, until it succeeds; failures do not count yet.
+
+        kubelet asks once and then lets a whole period pass, in which a program that needs 200 ms
+        to listen is not ready.
+        """
+        if kind != "startup":
+            await self.startups[container.name].wait()
+        pause = EARLY_PAUSE
+        end = time.time() + probe.period
+        while time.time() + pause < end:
+            if await self.probe_once(container, run, kind, handler, probe, quiet=True):
+                return
+            await asyncio.sleep(pause)
+            pause *= 2
+
+    async def probe_once(
+        self,
+        container: Container,
+        run: Run,
+        kind: str,
+        handler: Object,
+        probe: Probe,
+        *,
+        quiet: bool = False,
     ) -> bool:
         spec = self.specs[container.name]
         try:
             await handle(handler, spec, run, self.address, probe.timeout, "kube-probe/1.34")
         except HandlerError as error:
-            if not container.stopping:
+            if not container.stopping and not quiet:
                 message = f"{kind.title()} probe failed: {error}"
                 await self.event("Warning", "Unhealthy", message)
             return False
