@@ -1,5 +1,8 @@
 """The kinds every cluster has, as a table."""
 
+from typing import Any
+
+from meshlab.cluster.embedded.apiserver.json_object import at
 from meshlab.cluster.embedded.apiserver.resource import ALL_VERBS, Resource, ScalePaths, Version
 
 READ_WRITE_ONE = ("get", "patch", "update")
@@ -148,13 +151,31 @@ REVIEWS: tuple[Resource, ...] = (
     ),
 )
 
+
+def _select_own_template(deployment: dict[str, Any]) -> None:
+    """Select the template's labels where no selector is given, as v1beta1 did."""
+    spec = deployment.get("spec")
+    labels = at(spec, "template", "metadata", "labels")
+    if isinstance(spec, dict) and labels and not spec.get("selector"):
+        spec["selector"] = {"matchLabels": labels}
+
+
 OLD_DEPLOYMENTS = Resource(
     group="extensions",
     kind="Deployment",
     plural="deployments",
     singular="deployment",
-    versions=(Version(name="v1beta1", status=True, warning=EXTENSIONS_WARNING),),
-    storage="v1beta1",
-    verbs=("create", "get", "patch", "update", "delete"),
+    versions=(
+        Version(
+            name="v1beta1",
+            status=True,
+            scale=REPLICAS,
+            warning=EXTENSIONS_WARNING,
+            complete=_select_own_template,
+        ),
+    ),
+    storage="v1",
+    generation=True,
+    kept_in="apps",
 )
 """The talk's 2017 manifests: taken under this name, kept as `deployments.apps`."""

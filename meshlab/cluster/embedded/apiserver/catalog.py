@@ -19,7 +19,7 @@ class Catalog:
 
     def add(self, resource: Resource) -> None:
         """Serve a resource; one of the same name is replaced."""
-        self._resources[resource.key] = resource
+        self._resources[resource.name] = resource
         self.generation += 1
 
     def remove(self, key: str) -> None:
@@ -55,4 +55,4 @@ class Catalog:
 
     def stored(self) -> list[Resource]:
         """Return all resources whose objects are kept, not questions nor old names."""
-        return [r for r in self if "list" in r.verbs and r.group != OLD_DEPLOYMENTS.group]
+        return [r for r in self if "list" in r.verbs and not r.kept_in]

@@ -1,14 +1,26 @@
 """Events: what happened to an object, counted rather than repeated."""
 
+import asyncio
 import hashlib
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
-from meshlab.cluster.embedded.apiserver.json_object import now
+from meshlab.cluster.embedded.apiserver.json_object import now, parse_time
 
 Json = dict[str, Any]
 
 KEPT_SECONDS = 3600
 """How long an Event is kept after it was last seen."""
+LOOK_SECONDS = 300.0
+"""How often old ones are looked for."""
+
+
+class EventClient(Protocol):
+    """The part of `Client` that is needed here."""
+
+    def list(self, resource: str, /) -> list[Json]: ...
+
+    async def delete(self, resource: str, name: str, namespace: str, /) -> Json: ...
 
 
 def reference(obj: Json) -> Json:
@@ -55,3 +67,15 @@ def new_event(about: Json, *, type: str, reason: str, message: str, component: s
 def seen_again(event: Json) -> Json:
     """Return a patch that counts the Event once more."""
     return {"count": event.get("count", 1) + 1, "lastTimestamp": now()}
+
+
+async def forget_old_events(client: "EventClient") -> None:
+    """Delete Events an hour after they were last seen, for ever."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        limit = datetime.now(UTC).timestamp() - KEPT_SECONDS
+        for event in client.list("events"):
+            seen = event.get("lastTimestamp") or event["metadata"]["creationTimestamp"]
+            if parse_time(seen).timestamp() < limit:
+                metadata = event["metadata"]
+                await client.delete("events", metadata["name"], metadata["namespace"])

@@ -169,9 +169,9 @@ class Generator:
             return {"type": "array", "items": self.element(place, inner[1], "")}
         if inner := re.fullmatch(r"[Dd]ict\[str, *(.*)\]", kind):
             return {"type": "object", "additionalProperties": self.element(place, inner[1], "")}
-        if place.startswith(QUANTITIES) or place in QUANTITY_FIELDS:
-            if kind in {"str", "object"}:
-                return dict(QUANTITY)
+        is_quantity = place.startswith(QUANTITIES) or place in QUANTITY_FIELDS
+        if is_quantity and kind in {"str", "object"}:
+            return dict(QUANTITY)
         if kind == "object" and "int" in annotation and "str" in annotation:
             return dict(INT_OR_STRING)
         if kind in OPAQUE:

@@ -68,9 +68,8 @@ class Machinery:
 
     def shown(self, call: Call, obj: Json) -> Json:
         """Return an object under the version asked for (conversion None: same fields)."""
-        if call.version.name == call.resource.storage:
-            return obj
-        return {**obj, "apiVersion": call.resource.api_version(call.version.name)}
+        api_version = call.resource.api_version(call.version.name)
+        return obj if obj["apiVersion"] == api_version else {**obj, "apiVersion": api_version}
 
     # --- creating ----------------------------------------------------------------------------
 
@@ -138,6 +137,8 @@ class Machinery:
                 )
             metadata["name"] = call.name
         metadata.setdefault("name", "")
+        if call.version.complete:
+            call.version.complete(obj)
         return obj
 
     def _check_namespace(self, call: Call) -> None:
@@ -211,7 +212,7 @@ class Machinery:
             raise invalid(resource.kind, resource.group, call.name, errors)
 
     def _as_stored(self, call: Call, obj: Json) -> Json:
-        obj["apiVersion"] = call.resource.api_version(call.resource.storage)
+        obj["apiVersion"] = call.resource.stored_api_version
         return obj
 
     # --- changing ----------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """What a resource is: a declaration. The machinery that serves it is the same for all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,8 @@ class Version:
     scale: ScalePaths | None = None
     warning: str = ""
     """What to tell every caller of this version (deprecation); "" for nothing."""
+    complete: Callable[[dict[str, Any]], None] | None = None
+    """Fills in, in place, what objects of this version may leave out and later ones may not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +79,24 @@ class Resource:
     """Whether `metadata.generation` counts the changes of the wish."""
     custom: bool = False
     """Declared by a CustomResourceDefinition."""
+    kept_in: str = ""
+    """The group whose resource of this name keeps the objects; "": its own."""
+
+    @property
+    def name(self) -> str:
+        """Return kubectl's full name, `deployments.apps`."""
+        return qualified(self.plural, self.group)
 
     @property
     def key(self) -> str:
-        """Return kubectl's full name, `deployments.apps`."""
-        return qualified(self.plural, self.group)
+        """Return the name under which the store keeps the objects."""
+        return qualified(self.plural, self.kept_in or self.group)
+
+    @property
+    def stored_api_version(self) -> str:
+        """Return the `apiVersion` of the objects in the store."""
+        group = self.kept_in or self.group
+        return f"{group}/{self.storage}" if group else self.storage
 
     def version(self, name: str) -> Version | None:
         """Return a served version by name."""

@@ -1,4 +1,4 @@
-"""Asks one admission webhook: finds its endpoint, checks its certificate, waits no longer than told.
+"""Asks one admission webhook: finds its endpoint, checks its certificate, keeps its deadline.
 
 A Service is reached at one of its ready endpoints directly; the certificate must be for the
 Service's name (`istiod.istio-system.svc`), signed by the configuration's caBundle.
@@ -44,7 +44,7 @@ class WebhookClient:
         try:
             async with asyncio.timeout(seconds):
                 async with httpx.AsyncClient(
-                    verify=context, timeout=None, trust_env=False
+                    verify=context, timeout=seconds, trust_env=False
                 ) as client:
                     answer = await client.post(
                         address,
@@ -94,16 +94,18 @@ class WebhookClient:
         wanted = next((p for p in ports if port in (p["port"], p.get("name"))), None)
         if wanted is None:
             raise OSError(f'service "{name}" has no port {port}')
-        found = []
+        found: list[tuple[str, int]] = []
         for piece in self._store.list(SLICES, namespace):
             if at(piece, "metadata", "labels", "kubernetes.io/service-name") != name:
                 continue
             number = next(
                 (p["port"] for p in piece["ports"] if p["name"] == wanted.get("name", "")), None
             )
-            for endpoint in piece["endpoints"]:
-                if number and at(endpoint, "conditions", "ready", default=True):
-                    found.append((endpoint["addresses"][0], number))
+            found += [
+                (endpoint["addresses"][0], number)
+                for endpoint in piece["endpoints"]
+                if number and at(endpoint, "conditions", "ready", default=True)
+            ]
         if not found:
             raise OSError(f'no endpoints available for service "{name}"')
         return self._dice.choice(found)
