@@ -6,7 +6,7 @@ Pure: objects in, a display out (text, and HTML for notebooks).
 import difflib
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -59,13 +59,13 @@ class Acknowledged:
     seconds: float
     proxies: Mapping[str, float]
     """Proxy id → milliseconds until its ACK."""
-    pending: Sequence[str] = ()
-    """Proxies that have not answered; their ids."""
+    pending: Mapping[str, str] = field(default_factory=dict)
+    """Proxy id → why it does not have it: no answer yet, or the error it refused it with."""
 
     def __str__(self) -> str:
         if not self.synced:
-            names = ", ".join(map(_short, self.pending)) or "the control plane"
-            return f"not in force everywhere after {self.seconds:.1f} s: waiting for {names}"
+            who = "; ".join(f"{_short(name)} {why}" for name, why in self.pending.items())
+            return f"not in force everywhere after {self.seconds:.1f} s: {who or 'no answer'}"
         if not self.proxies:
             return f"in force after {self.seconds * 1000:.0f} ms: no proxy needed it"
         count = len(self.proxies)

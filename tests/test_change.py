@@ -62,9 +62,11 @@ def test_reference() -> None:
                 synced=False,
                 seconds=5.0,
                 proxies={"a": 1.0},
-                pending=["sidecar~10.244.0.5~blue-1.shop~shop.svc.cluster.local"],
+                pending={
+                    "sidecar~10.244.0.5~blue-1.shop~shop.svc.cluster.local": "refused it: port 0"
+                },
             ),
-            "not in force everywhere after 5.0 s: waiting for blue-1.shop",
+            "not in force everywhere after 5.0 s: blue-1.shop refused it: port 0",
             id="one is missing",
         ),
     ],
@@ -82,7 +84,7 @@ def test_changes_show_themselves() -> None:
     assert not changes.in_force
     assert changes.text() == (
         "a/b configured\n  -<x\n"
-        "  not in force everywhere after 5.0 s: waiting for the control plane\n"
+        "  not in force everywhere after 5.0 s: no answer\n"
         "$ kubectl apply -f x.yaml"
     )
     assert "<span style='color: #d0483e;'>  -&lt;x</span>" in changes.html()
