@@ -173,19 +173,25 @@ def load_key_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
         os.close(descriptor)
 
 
-class _Bearer(httpx.Auth):
+class BearerAuth(httpx.Auth):
+    """Sends the access's token, read again from its file now and then."""
+
     def __init__(self, access: Access) -> None:
         self.access = access
         self._token = access.token
-        self._read_at = 0.0
+        self._read_at = -TOKEN_REREAD
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def token(self) -> str:
+        """Return the current token; "" when there is none."""
         file = self.access.token_file
         if file is not None and time.monotonic() - self._read_at > TOKEN_REREAD:
             self._token = file.read_text().strip()
             self._read_at = time.monotonic()
-        if self._token:
-            request.headers["authorization"] = f"Bearer {self._token}"
+        return self._token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if token := self.token():
+            request.headers["authorization"] = f"Bearer {token}"
         yield request
 
 
@@ -198,7 +204,7 @@ class Api:
         self._client = httpx.AsyncClient(
             base_url=access.server,
             verify=access.tls,
-            auth=_Bearer(access),
+            auth=BearerAuth(access),
             timeout=httpx.Timeout(30, connect=5),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
             transport=transport,
