@@ -6,6 +6,7 @@ and an `/etc`, `/dev`, `/proc`, `/tmp` and `/run` of its own. `/root`, `/home` a
 state are simply not there. Runs in the container's first process, so it imports next to nothing.
 """
 
+import errno
 import os
 import stat
 from typing import Any
@@ -74,6 +75,7 @@ DEVICE_LINKS = {
 }
 MASKED = ("/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/sys/firmware")
 READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+MAX_LINKS = 40
 COMMANDS = "/run/meshlab/bin"
 """Where the image's own commands lie; first on the container's PATH."""
 
@@ -88,7 +90,7 @@ def enter(spec: dict[str, Any], root: str) -> None:
     for path, mode in DIRECTORIES.items():
         os.mkdir(root + path)
         os.chmod(root + path, mode)
-    os.symlink("/run", root + "/var/run")
+    os.symlink("../run", root + "/var/run")
     for path in SYSTEM:
         show_system(path, root)
     for name in ETC:
@@ -102,7 +104,8 @@ def enter(spec: dict[str, Any], root: str) -> None:
     for path, text in spec["files"].items():
         write(root + path, text)
     for entry in spec["mounts"]:
-        place(entry["source"], root + entry["target"], read_only=entry["read_only"])
+        target = resolve(root, entry["target"])
+        place(entry["source"], target, read_only=entry["read_only"])
     for path in spec["hidden"]:
         if os.path.isdir(root + path):
             mount("tmpfs", root + path, "tmpfs", MS_RDONLY, "mode=0")
@@ -119,6 +122,32 @@ def show_system(path: str, root: str) -> None:
         os.symlink(os.readlink(path), root + path)
     elif os.path.isdir(path):
         place(path, root + path, read_only=True)
+
+
+def resolve(root: str, path: str) -> str:
+    """Return where `path` lies when `root` is "/": no link, absolute or upwards, leads out of it.
+
+    A volume may hold any link, and the kernel would follow it from the machine's root.
+    """
+    here = root
+    found: list[str] = []
+    rest = path.split("/")[::-1]
+    for _ in range(MAX_LINKS):
+        while rest:
+            part = rest.pop()
+            if part == "..":
+                found = found[:-1]
+            elif part not in {"", "."}:
+                found.append(part)
+                here = "/".join([root, *found])
+                if os.path.islink(here):
+                    break
+        else:
+            return "/".join([root, *found])
+        link = os.readlink(here)
+        found = [] if link.startswith("/") else found[:-1]
+        rest += link.split("/")[::-1]
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def place(source: str, target: str, *, read_only: bool) -> None:
