@@ -176,6 +176,7 @@ READ: Mapping[str, frozenset[str]] = {
         " max_requests_per_connection",
         f"{CORE}.Http1ProtocolOptions": "allow_absolute_url accept_http_10 default_host_for_http_10"
         " enable_trailers override_stream_error_on_invalid_http_message",
+        f"{CORE}.Http2ProtocolOptions": "",
         f"{CORE}.UpstreamHttpProtocolOptions": "auto_sni auto_san_validation",
         f"{CORE}.SchemeHeaderTransformation": "scheme_to_overwrite",
         f"{CORE}.SubstitutionFormatString": "text_format text_format_source json_format"
@@ -404,6 +405,15 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
     f"{CORE}.RuntimeUInt32": {"runtime_key": NO_RUNTIME},
     f"{CORE}.RuntimeDouble": {"runtime_key": NO_RUNTIME},
     f"{CORE}.Http1ProtocolOptions": {"use_balsa_parser": "which parser Envoy takes"},
+    f"{CORE}.Http2ProtocolOptions": dict.fromkeys(
+        (
+            *("hpack_table_size", "max_concurrent_streams", "initial_stream_window_size"),
+            *("initial_connection_window_size", "connection_keepalive", "allow_connect"),
+            *("max_outbound_frames", "max_outbound_control_frames"),
+            "override_stream_error_on_invalid_http_message",
+        ),
+        "only gRPC services speak HTTP/2, with gRPC's own settings",
+    ),
     f"{CORE}.SubstitutionFormatString": {
         "content_type": "for local replies, not for logs",
         "json_format_options": "order of the keys",

@@ -35,15 +35,15 @@ class FakeControlPlane(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self.metadata: Mapping[str, str] = {}
         self.answers: asyncio.Queue[Message | None] = asyncio.Queue()
 
-    async def DeltaAggregatedResources(self, requests, context):  # noqa: N802, ANN
+    async def DeltaAggregatedResources(self, requests, context):
         async for answer in self._serve(requests, context):
             yield answer
 
-    async def StreamAggregatedResources(self, requests, context):  # noqa: N802, ANN
+    async def StreamAggregatedResources(self, requests, context):
         async for answer in self._serve(requests, context):
             yield answer
 
-    async def _serve(self, requests, context):  # noqa: ANN
+    async def _serve(self, requests, context):
         self.metadata = dict(context.invocation_metadata())
         self.answers = asyncio.Queue()
 
@@ -163,7 +163,7 @@ def run(scenario: Callable[[], object]) -> None:
 
 
 @pytest.fixture(params=["tcp", "unix"])
-def target(request: pytest.FixtureRequest, tmp_path) -> str:  # noqa: ANN001
+def target(request: pytest.FixtureRequest, tmp_path) -> str:
     return f"unix:{tmp_path}/xds" if request.param == "unix" else "tcp"
 
 
