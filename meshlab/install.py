@@ -5,6 +5,7 @@ what was installed and nothing else; a foreign istiod, its webhooks and its CRDs
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from meshlab.cluster.phase import Phase, Progress, run
 from meshlab.control.inject import IGNORED_NAMESPACES, InjectSettings, gateway_pod
 from meshlab.errors import ClusterError, ConfigError
 from meshlab.kube import Kube
+from meshlab.wait import until
 
 Json = dict[str, Any]
 
@@ -449,9 +451,17 @@ def install(kube: Kube, settings: Settings, progress: Progress) -> None:
 
         return do
 
+    def missing(name: str) -> str:
+        return _missing(kube.get("deployments.apps", name, NAMESPACE))
+
     def ready() -> None:
         for name in (ISTIOD, GATEWAY):
-            kube.wait("deployments.apps", name, NAMESPACE, _rolled_out, timeout=READY_TIMEOUT)
+            until(
+                functools.partial(missing, name),
+                what=f"Deployment {NAMESPACE}/{name} rolled out",
+                timeout=READY_TIMEOUT,
+                fix=f"See: kubectl -n {NAMESPACE} get pods; kubectl -n {NAMESPACE} get events",
+            )
 
     def undo() -> None:
         while made:
@@ -498,12 +508,11 @@ def uninstall(kube: Kube, progress: Progress) -> None:
     def gone() -> None:
         live = kube.get("namespaces", NAMESPACE)
         if live is not None and _is_ours(live):
-            kube.wait(
-                "namespaces",
-                NAMESPACE,
-                None,
-                lambda obj: "" if obj is None else "its contents are still ending",
+            until(
+                lambda: "its contents" if kube.get("namespaces", NAMESPACE) else "",
+                what=f"namespace {NAMESPACE} gone",
                 timeout=GONE_TIMEOUT,
+                fix=f"See: kubectl -n {NAMESPACE} get all",
             )
 
     wished = Settings()
@@ -564,7 +573,8 @@ def _is_ours(obj: Json) -> bool:
     return (obj["metadata"].get("labels") or {}).get(MANAGED_BY) == OURS
 
 
-def _rolled_out(deployment: Json | None) -> str:
+def _missing(deployment: Json | None) -> str:
+    """Say what a Deployment lacks to be rolled out; "" when it is."""
     if deployment is None:
         return "not there"
     meta, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}

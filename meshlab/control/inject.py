@@ -8,7 +8,7 @@ import copy
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -424,22 +424,41 @@ _TEMPLATES = {
 }
 
 
-def inject_documents(documents: Iterable[Json], settings: InjectSettings) -> Iterator[Json]:
-    """Return `kube-inject`'s output: every pod template with its sidecar, all else as it is."""
-    for document in documents:
-        if document.get("kind") == "List":
-            items = list(inject_documents(document.get("items") or (), settings))
-            yield {**document, "items": items}
-        elif document.get("kind") in _TEMPLATES:
-            yield _inject_document(document, settings)
-        else:
-            yield document
+def inject_manifest(document: Json, namespace: str, settings: InjectSettings) -> Json:
+    """Return a document as `kube-inject` does: pod templates with sidecar, all else as it is.
+
+    `namespace` is where a document goes that names none.
+    """
+    if document.get("kind") == "List":
+        items = [inject_manifest(i, namespace, settings) for i in document.get("items") or ()]
+        return {**document, "items": items}
+    if document.get("kind") in _TEMPLATES:
+        return _inject_template(document, namespace, settings)
+    return document
 
 
-def _inject_document(document: Json, settings: InjectSettings) -> Json:
+def gateway_pod(
+    labels: Mapping[str, str], namespace: str, name: str, settings: InjectSettings
+) -> tuple[Json, list[Json]]:
+    """Return the proxy container of a gateway's Deployment, and its volumes.
+
+    A gateway is the sidecar without an app: nothing is captured, it listens on its own ports.
+    """
+    pod = {"metadata": {"labels": dict(labels), "annotations": {}}, "spec": {}}
+    owner = ("apps/v1", "Deployment", name)
+    template = _filled(_values(pod, [], namespace, owner, settings))
+    proxy: Json = template["proxy"]
+    proxy["args"] = ["router" if word == "sidecar" else word for word in proxy["args"]]
+    unused = ("ISTIO_META_INTERCEPTION_MODE", "ISTIO_META_APP_CONTAINERS", "ISTIO_META_POD_PORTS")
+    proxy["env"] = [entry for entry in proxy["env"] if entry["name"] not in unused]
+    proxy["readinessProbe"]["periodSeconds"] = 2
+    return proxy, template["volumes"]
+
+
+def _inject_template(document: Json, namespace: str, settings: InjectSettings) -> Json:
     made = copy.deepcopy(document)
     meta = made.get("metadata") or {}
-    namespace = meta.get("namespace") or "default"
+    namespace = meta.get("namespace") or namespace
     way = _TEMPLATES[made["kind"]]
     holder: Json = made
     for name in way[:-1]:
