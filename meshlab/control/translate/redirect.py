@@ -20,10 +20,10 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def redirect_action(redirect: HTTPRedirect) -> Any:
     made = _Action(
-        host_redirect=redirect.authority,
-        scheme_redirect=redirect.scheme,
-        response_code=CODES[redirect.redirect_code or 301],
+        host_redirect=redirect.authority, response_code=CODES[redirect.redirect_code or 301]
     )
+    if redirect.scheme:
+        made.scheme_redirect = redirect.scheme
     if redirect.prefix_rewrite:
         made.prefix_rewrite = redirect.prefix_rewrite
     elif redirect.uri:
