@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from meshlab.cluster.embedded.apiserver.discovery import VERSION
 from meshlab.cluster.embedded.apiserver.node_api import ExecSession
 from meshlab.cluster.embedded.client import ApiError, Client
 from meshlab.cluster.embedded.network.ipam import NODE_ADDRESS, Addresses
@@ -313,8 +314,8 @@ def node_status(amounts: dict[str, str], now: float) -> Object:
             "kernelVersion": uname.release,
             "osImage": "meshlab embedded",
             "containerRuntimeVersion": f"meshlab://{platform.python_version()}",
-            "kubeletVersion": "v1.34.0",
-            "kubeProxyVersion": "v1.34.0",
+            "kubeletVersion": VERSION["gitVersion"],
+            "kubeProxyVersion": VERSION["gitVersion"],
             "operatingSystem": "linux",
             "architecture": uname.machine.replace("x86_64", "amd64"),
             "machineID": "",

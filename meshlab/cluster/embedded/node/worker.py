@@ -423,7 +423,9 @@ class Worker:
         """Look after a running container: its end, its hook and its probes."""
         self.runs[container.name] = run
         container.stopping = False
-        container.started = container.ready = False
+        container.started, container.ready = (
+            self.known_state(container) if adopted else (False,) * 2
+        )
         spawn(self.await_end(container, run), f"container {container.name}")
         hook = (self.specs[container.name].get("lifecycle") or {}).get("postStart")
         container.hooked = adopted or not hook
@@ -431,6 +433,13 @@ class Worker:
             spawn(self.post_start(container, run, hook), f"postStart {container.name}")
         else:
             self.begin_probes(container, run)
+
+    def known_state(self, container: Container) -> tuple[bool, bool]:
+        """Return started and ready as the status says, so that adopting a pod disturbs nobody."""
+        for entry in all_statuses(self.pod):
+            if entry["name"] == container.name:
+                return bool(entry.get("started")), bool(entry.get("ready"))
+        return False, False
 
     async def await_end(self, container: Container, run: Run) -> None:
         end = await run.wait()
@@ -466,7 +475,7 @@ class Worker:
     async def post_start(self, container: Container, run: Run, hook: Object) -> None:
         spec = self.specs[container.name]
         try:
-            await handle(hook, spec, run, self.address, None, "kube-lifecycle/1.34")
+            await handle(hook, spec, run, self.address, None, "kube-lifecycle/1.32")
         except HandlerError as error:
             await self.event("Warning", "FailedPostStartHook", f"PostStartHook failed: {error}")
             self.stop(container, reason="FailedPostStartHook")
@@ -492,7 +501,7 @@ class Worker:
         hook = (spec.get("lifecycle") or {}).get("preStop")
         if hook and grace:
             try:
-                await handle(hook, spec, run, self.address, grace, "kube-lifecycle/1.34")
+                await handle(hook, spec, run, self.address, grace, "kube-lifecycle/1.32")
             except HandlerError as error:
                 await self.event("Warning", "FailedPreStopHook", f"PreStopHook failed: {error}")
         await run.signal(signal.SIGTERM)
@@ -525,16 +534,17 @@ class Worker:
     def begin_probes(self, container: Container, run: Run) -> None:
         spec = self.specs[container.name]
         self.startups[container.name] = asyncio.Event()
-        if not spec.get("startupProbe"):
+        if container.started or not spec.get("startupProbe"):
             container.started = True
             self.startups[container.name].set()
         if container.kind is Kind.INIT:
             return
-        container.ready = container.started and not spec.get("readinessProbe")
+        if not spec.get("readinessProbe"):
+            container.ready = container.started
         self.probing[container.name] = [
             spawn(self.probe(container, run, kind), f"{kind} probe {container.name}")
             for kind, field in PROBES.items()
-            if spec.get(field)
+            if spec.get(field) and not (kind == "startup" and container.started)
         ]
 
     async def probe(self, container: Container, run: Run, kind: str) -> None:
@@ -542,10 +552,10 @@ class Worker:
         spec = self.specs[container.name]
         handler = spec[PROBES[kind]]
         probe = Probe.decode(handler)
-        counter = Counter(probe, good=kind == "liveness")
+        counter = Counter(probe, good=kind == "liveness" or container.ready)
         began = container.running_since or time.time()
         await asyncio.sleep(max(began + probe.initial_delay - time.time(), 0))
-        if kind != "liveness":
+        if kind != "liveness" and not counter.good:
             await self.probe_early(container, run, kind, handler, probe)
         while True:
             if kind != "startup":
@@ -599,7 +609,7 @@ class Worker:
     ) -> bool:
         spec = self.specs[container.name]
         try:
-            await handle(handler, spec, run, self.address, probe.timeout, "kube-probe/1.34")
+            await handle(handler, spec, run, self.address, probe.timeout, "kube-probe/1.32")
         except HandlerError as error:
             if not container.stopping and not quiet:
                 message = f"{kind.title()} probe failed: {error}"

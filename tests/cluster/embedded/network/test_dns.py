@@ -67,7 +67,9 @@ INDEX = make_index()
         ),
         pytest.param("db-0.db.shop.svc", [(A, "10.244.0.2", 0)], id="a pod by its host name"),
         pytest.param("10-244-0-3.db.shop.svc", [(A, "10.244.0.3", 0)], id="a pod without one"),
-        pytest.param("_http._tcp.web.shop.svc", [(SRV, "web.shop.svc.cluster.local", 80)], id="SRV"),
+        pytest.param(
+            "_http._tcp.web.shop.svc", [(SRV, "web.shop.svc.cluster.local", 80)], id="SRV"
+        ),
         pytest.param(
             "_http._tcp.db.shop.svc",
             [

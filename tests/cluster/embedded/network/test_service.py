@@ -60,7 +60,10 @@ def test_headless_and_our_own_need_no_translation(address: str) -> None:
             id="only ready ones",
         ),
         pytest.param(
-            [endpoint("a", ready=False, serving=True, terminating=True), endpoint("b", ready=False)],
+            [
+                endpoint("a", ready=False, serving=True, terminating=True),
+                endpoint("b", ready=False),
+            ],
             ["a"],
             id="none ready: those that still serve",
         ),
@@ -77,8 +80,7 @@ def test_a_new_service() -> None:
         "{ 0 : 10.244.0.2 . 8080, 1 : 10.244.0.3 . 8080 }",
         f"add element ip meshlab services {{ 10.96.0.7 . tcp . 80 : goto {CHAIN} }}",
         f"add element ip meshlab node_ports {{ tcp . 30080 : goto {CHAIN} }}",
-        "add element ip meshlab own_service "
-        "{ 10.244.0.2 . 10.244.0.2, 10.244.0.3 . 10.244.0.3 }",
+        "add element ip meshlab own_service { 10.244.0.2 . 10.244.0.2, 10.244.0.3 . 10.244.0.3 }",
     ]
 
 
