@@ -237,9 +237,12 @@ def write_atomically(directory: Path, files: Mapping[str, File], group: int | No
     """Replace the files of a volume, so that a reader sees all old ones or all new ones."""
     new = directory / f"..{time.time_ns()}"
     new.mkdir()
+    new.chmod(0o755)  # whatever our umask: containers read as users of their own
     for name, file in files.items():
         path = new / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.exists():
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(0o755)
         path.write_bytes(file.data)
         path.chmod(file.mode if group is None else file.mode | 0o040)
         if group is not None:
