@@ -56,6 +56,7 @@ MERGE_KEYS = {
     "PodSpec.hostAliases": "ip",
     "PodSpec.topologySpreadConstraints": "topologyKey",
     "PodSpec.resourceClaims": "name",
+    "PodSpec.schedulingGates": "name",
     "Container.env": "name",
     "Container.ports": "containerPort",
     "Container.volumeMounts": "mountPath",
@@ -67,7 +68,10 @@ MERGE_KEYS = {
     "ServiceSpec.ports": "port",
     "ServiceAccount.secrets": "name",
     "ObjectMeta.ownerReferences": "uid",
+    "ContainerStatus.allocatedResourcesStatus": "name",
+    "ContainerStatus.volumeMounts": "mountPath",
     "PodStatus.conditions": "type",
+    "PodStatus.resourceClaimStatuses": "name",
     "PodStatus.podIPs": "ip",
     "PodStatus.hostIPs": "ip",
     "NodeStatus.conditions": "type",
@@ -83,7 +87,12 @@ MERGE_KEYS = {
 }
 MERGED_VALUES = ("ObjectMeta.finalizers", "NodeSpec.podCIDRs")
 """Lists of plain values whose patches add to them."""
-RETAIN_KEYS = ("PodSpec.volumes", "PodSpec.resourceClaims", "DeploymentSpec.strategy")
+RETAIN_KEYS = (
+    "PodSpec.volumes",
+    "PodSpec.resourceClaims",
+    "PodStatus.resourceClaimStatuses",
+    "DeploymentSpec.strategy",
+)
 """Where a patch names the keys that stay, since they exclude each other."""
 
 ANY: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from meshlab.cluster.embedded.apiserver.catalog import Catalog
+from meshlab.cluster.embedded.apiserver.protobuf import MEDIA_TYPE, decode_protobuf
 from meshlab.cluster.embedded.apiserver.resource import Resource, Version
 from meshlab.cluster.embedded.apiserver.status import ApiError, bad_request, no_such_path
 
@@ -233,13 +234,15 @@ def decode_object(body: bytes, content_type: str) -> Json:
     """Return the object in a body.
 
     Raises:
-        ApiError: 415 for anything but JSON (no YAML, no protobuf), 400.
+        ApiError: 415 for anything but JSON and Kubernetes' protobuf (no YAML), 400.
     """
     media = content_type.partition(";")[0].strip().lower()
+    if media == MEDIA_TYPE:
+        return decode_protobuf(body)
     if media not in {"", "application/json"}:
         message = (
             "the body of the request was in an unknown format - accepted media types include: "
-            "application/json"
+            f"application/json, {MEDIA_TYPE}"
         )
         raise ApiError(415, "UnsupportedMediaType", message)
     value = decode_json(body)
