@@ -175,6 +175,31 @@ class Session:
             self.input = -1
 
 
+class Refused:
+    """The session of a command that could not be started: says why, as a runtime does, and ends."""
+
+    def __init__(self, error: ExecError) -> None:
+        self.error = error
+
+    async def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+    async def close_stdin(self) -> None:
+        """There is none."""
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """There is no terminal."""
+
+    async def output(self) -> AsyncIterator[tuple[int, bytes]]:
+        yield STDERR, f"OCI runtime exec failed: exec failed: {self.error.what}\n".encode()
+
+    async def wait(self) -> int:
+        return self.error.code
+
+    async def terminate(self) -> None:
+        """It never ran."""
+
+
 async def ready(fd: int, *, write: bool = False) -> None:
     """Wait until a descriptor can be read, or written."""
     loop = asyncio.get_running_loop()

@@ -20,7 +20,7 @@ from meshlab.cluster.embedded.client import ApiError, Client
 from meshlab.cluster.embedded.network.ipam import NODE_ADDRESS, Addresses
 from meshlab.cluster.embedded.node import log_reader
 from meshlab.cluster.embedded.node.container import Spawner, read
-from meshlab.cluster.embedded.node.exec import ExecError, Session
+from meshlab.cluster.embedded.node.exec import ExecError, Refused, Session
 from meshlab.cluster.embedded.node.image import Images, registered
 from meshlab.cluster.embedded.node.status import rfc3339
 from meshlab.cluster.embedded.node.worker import LAST_ADDRESS, POD_FILE, Context, Worker
@@ -269,10 +269,7 @@ class Node:
         try:
             return await Session.start(run, command, stdin=stdin, tty=tty)
         except ExecError as error:
-            message = (
-                f"error executing command in container: failed to exec in container: {error.what}"
-            )
-            raise ApiError(500, "InternalError", message, {"exitCode": error.code}) from error
+            return Refused(error)
 
 
 def capacity() -> dict[str, str]:

@@ -260,3 +260,9 @@ def write_atomically(directory: Path, files: Mapping[str, File], group: int | No
             entry.unlink()
     if old:
         shutil.rmtree(directory / old, ignore_errors=True)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that every user may read, whatever the umask."""
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
