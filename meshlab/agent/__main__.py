@@ -52,6 +52,8 @@ def _run(arguments: argparse.Namespace) -> int:
     # Imports where they are needed: `wait` and `request` run in every pod's hooks.
     match arguments.command:
         case "proxy":
+            # The data plane is started by exec right after fork: gRPC need not prepare for it.
+            os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
             import uvloop
 
             from meshlab.agent.main import run

@@ -13,6 +13,8 @@ from meshlab.agent.settings import Settings
 
 LOG = logging.getLogger("meshlab.agent.health")
 READY = "/healthz/ready"
+START_PATIENCE = 2.0
+START_POLL = 0.03
 METRICS = ("/stats/prometheus", "/metrics")
 
 
@@ -63,20 +65,34 @@ class Health:
     async def ready(self) -> Response:
         """Say whether the workload certificate and the first CDS, LDS and RDS are in.
 
-        Envoy's own `/ready` turns LIVE when all that it was told to wait for is there.
+        At the start a "not yet" is held back for up to START_PATIENCE seconds: a kubelet asks once
+        a second, and the app waits for its answer.
         """
-        if self.identity.current is None:
-            return Response(503, b"no workload certificate yet\n")
-        try:
-            answer = await asked(self.settings.ports.admin, "GET", "/ready", timeout=1)
-        except OSError as error:
-            return Response(503, f"the data plane does not answer: {error}\n".encode())
-        if answer.status != 200 and not self.draining:
-            return Response(503, b"the data plane is not ready: " + answer.body)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (0 if self._was_ready else START_PATIENCE)
+        while (missing := await self._missing()) and loop.time() < deadline:  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(START_POLL)
+        if missing:
+            return Response(503, missing)
         if not self._was_ready:
             self._was_ready = True
             LOG.info("ready")
         return Response(200)
+
+    async def _missing(self) -> bytes:
+        """Return what readiness still lacks, b"" for nothing.
+
+        Envoy's own `/ready` turns LIVE when all that it was told to wait for is there.
+        """
+        if self.identity.current is None:
+            return b"no workload certificate yet\n"
+        try:
+            answer = await asked(self.settings.ports.admin, "GET", "/ready", timeout=1)
+        except OSError as error:
+            return f"the data plane does not answer: {error}\n".encode()
+        if answer.status != 200 and not self.draining:
+            return b"the data plane is not ready: " + answer.body
+        return b""
 
     async def drain(self) -> None:
         self.draining = True

@@ -22,6 +22,8 @@ from meshlab.control.serve.push import Pusher
 
 LONGEST_WAIT = 60.0
 MOST_ENTRIES = 5000
+START_PATIENCE = 2.0
+START_POLL = 0.02
 
 
 class Debug:
@@ -60,7 +62,10 @@ class Debug:
 
     async def _ready(self, request: Request) -> Response:
         del request
-        missing = self.ready()
+        # A "not yet" is held back for a moment: a kubelet asks only once a second.
+        deadline = time.monotonic() + START_PATIENCE
+        while (missing := self.ready()) and time.monotonic() < deadline:  # noqa: ASYNC110 - several conditions
+            await asyncio.sleep(START_POLL)
         return PlainTextResponse(f"{missing}\n", 503) if missing else PlainTextResponse("ready\n")
 
     async def _metrics(self, request: Request) -> Response:
