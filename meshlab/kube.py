@@ -277,14 +277,19 @@ class Kube:
             return self._ask("POST", kind.path(where), body=noted), "created"
         notes = present["metadata"].get("annotations") or {}
         last = json.loads(notes.get(LAST_APPLIED) or "{}")
-        custom = "." in kind.group and not kind.group.endswith(".k8s.io")
-        make, media = (merge_patch, MERGE) if custom else (strategic_patch, STRATEGIC)
-        patch = make(last, noted)
-        after = self._ask(
-            "PATCH", kind.path(where, metadata["name"]), body=patch, content_type=media
-        )
+        after = self._merge(kind.path(where, metadata["name"]), last, noted)
         same = after["metadata"]["resourceVersion"] == present["metadata"]["resourceVersion"]
         return after, "unchanged" if same else "configured"
+
+    def _merge(self, path: str, last: Object, wanted: Object) -> Object:
+        """Patch an object to what is wanted; custom resources (415) have no merge keys."""
+        answer = self.raw("PATCH", path, body=strategic_patch(last, wanted), content_type=STRATEGIC)
+        if answer.status_code == 415:
+            return self._ask("PATCH", path, body=merge_patch(last, wanted), content_type=MERGE)
+        if answer.is_error:
+            raise refused(answer)
+        found: Object = answer.json()
+        return found
 
     def patch(
         self,

@@ -12,9 +12,13 @@ SAY_AFTER = 1.0
 
 
 def say(line: str) -> None:
-    """Tell on standard output how things go: what notebooks show without alarm."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Tell how things go: in a notebook on standard output, which it shows without alarm.
+
+    In a terminal on standard error, so that the output of `$(meshlab …)` is the result alone.
+    """
+    stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def until(

@@ -14,5 +14,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from meshlab import mesh
 
-    mesh.down(args.name, progress=option.show_step)
+    mesh.down(args.name)
     return 0

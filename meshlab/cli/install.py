@@ -31,14 +31,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from meshlab import install
-    from meshlab.mesh import connect
+    from meshlab.mesh import connect, show_step
 
     wished = install.settings(**settings(args.set))
     if args.dry_run:
         show(install.manifests(wished), args.output)
         return 0
     mesh = connect(args.name, args.kubeconfig, args.context)
-    install.install(mesh.kube, wished, option.show_step)
+    install.install(mesh.kube, wished, show_step)
     print("the mesh is installed; label a namespace to have its pods injected:")
     print("  kubectl label namespace default istio-injection=enabled")
     return 0

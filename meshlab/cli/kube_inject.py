@@ -18,7 +18,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--filename", required=True, metavar="FILE", help="a file, a folder, or - for input"
     )
-    parser.add_argument("-n", "--namespace", default="default", help="for objects that name none")
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
     parser.add_argument(
         "--set",
@@ -37,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
 
     source = args.filename if args.filename != "-" else sys.stdin.read() + "\n"
     wished = install.settings(**settings(args.set))
-    show(list(inject_documents(manifest.read(source), wished)), args.output)
+    show(list(inject_documents(manifest.read(source), wished.injection)), args.output)
     return 0

@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import sys
 from typing import Any
 
-from meshlab.cluster.phase import Step
 from meshlab.observe.table import Table
 
 DEFAULT_NAME = "meshlab"
@@ -38,16 +36,3 @@ def show(table: Table, form: str) -> None:
 
 def show_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-
-
-def show_step(step: Step) -> None:
-    """Tell of a step on standard error."""
-    if not step.done:
-        progress(f"{step.name} …")
-    elif step.seconds >= 1:
-        progress(f"{step.name}: {step.seconds:.1f} s")
-
-
-def progress(line: str) -> None:
-    """Tell how things go on standard error: standard output is for the result."""
-    print(line, file=sys.stderr, flush=True)

@@ -19,6 +19,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from meshlab import mesh
+    from meshlab.wait import say
 
     names = [args.name] if args.name else mesh.clusters()
     if args.quiet:
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rows = [mesh.status(name) for name in names]
     if not rows and args.output == "table":
-        option.progress("no cluster; `meshlab up` makes one")
+        say("no cluster; `meshlab up` makes one")
     else:
         option.show(table(rows), args.output)
     return 0 if all(row.state == "running" for row in rows) else 1

@@ -15,8 +15,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from meshlab import install
-    from meshlab.mesh import connect
+    from meshlab.mesh import connect, show_step
 
     mesh = connect(args.name, args.kubeconfig, args.context)
-    install.uninstall(mesh.kube, option.show_step)
+    install.uninstall(mesh.kube, show_step)
     return 0

@@ -32,16 +32,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from meshlab import mesh
+    from meshlab.wait import say
 
     start = time.monotonic()
-    made = mesh.up(
-        args.cluster,
-        args.name,
-        mesh=not args.no_mesh,
-        settings=settings(args.set),
-        progress=option.show_step,
-    )
-    option.progress(f"ready in {time.monotonic() - start:.1f} s")
+    made = mesh.up(args.cluster, args.name, mesh=not args.no_mesh, settings=settings(args.set))
+    say(f"ready in {time.monotonic() - start:.1f} s")
     suffix = "" if args.name == option.DEFAULT_NAME else f" --name {args.name}"
     print(f"export KUBECONFIG=$(meshlab kubeconfig{suffix})")
     if not args.no_mesh:
