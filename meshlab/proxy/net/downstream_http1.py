@@ -336,6 +336,13 @@ class DownstreamHttp1(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def terminate(self) -> None:
+        """End the connection and the request on it, now."""
+        stream = self.stream
+        self.abort()
+        if stream is not None:
+            stream.on_downstream_closed()
+
     def pause_reading(self) -> None:
         if not self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = True

@@ -269,7 +269,7 @@ class ActiveListener:
         for waiting in list(self.waiting):
             waiting.close()
         for connection in list(self.open):
-            connection.abort()
+            connection.terminate()
 
     def log_refused(self, info: ConnectionInfo, flags: int, details: str) -> None:
         """Write the listener's own log for a connection that no chain served."""

@@ -1008,8 +1008,8 @@ class Stream:
         self.info.flags |= flag
         self.info.response_code_details = details
         self.manager.stats.rq_tx_reset.value += 1
+        self.connection.abort()  # first: a finished connection would go on with the next request
         self._finish()
-        self.connection.abort()
 
     def _cancel_upstream(self) -> None:
         if self._pool is not None:

@@ -89,18 +89,33 @@ class Proxy:
 class TcpUpstream(asyncio.Protocol):
     """The far connection; hands everything to the near one."""
 
-    __slots__ = ("_near", "transport")
+    __slots__ = ("_early", "_near", "_released", "transport")
 
     def __init__(self, near: "TcpConnection") -> None:
         self._near = near
+        self._early = b""
+        self._released = False
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, base: asyncio.BaseTransport) -> None:
-        transport = self.transport = cast("asyncio.Transport", base)
-        transport.pause_reading()  # nothing of it is passed on before its peer's name is checked
+        self.transport = cast("asyncio.Transport", base)
+
+    def release(self) -> None:
+        """The peer is who it should be: pass on what it says."""
+        self._released = True
+        early, self._early = self._early, b""
+        if early and self.transport is not None:
+            self._near.from_upstream(early)
+            self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        self._near.from_upstream(data)
+        if self._released:
+            self._near.from_upstream(data)
+            return
+        # uvloop does not know "paused" before the first read, so the pause is made here.
+        if not self._early and self.transport is not None:
+            self.transport.pause_reading()
+        self._early += data
 
     def eof_received(self) -> bool:
         return self._near.upstream_ended()
@@ -126,6 +141,7 @@ class TcpConnection(asyncio.Protocol):
         "_connecting",
         "_done",
         "_duration",
+        "_early",
         "_far_ended",
         "_host",
         "_idle",
@@ -154,6 +170,7 @@ class TcpConnection(asyncio.Protocol):
         self._connecting: asyncio.Task[None] | None = None
         self._attempts = 0
         self._breaker_taken = False
+        self._early = b""
         self._near_ended = False
         self._far_ended = False
         self._closing = False
@@ -177,7 +194,6 @@ class TcpConnection(asyncio.Protocol):
         proxy = self._proxy
         runtime = proxy.runtime
         proxy.stats.cx_total.value += 1
-        transport.pause_reading()
         self._last_activity = runtime.now()
         if proxy.config.max_downstream_connection_duration:
             self._duration = runtime.timers.after(
@@ -261,9 +277,13 @@ class TcpConnection(asyncio.Protocol):
             self._opened.append(counters)
         if self._opened:
             self._report = cluster.runtime.timers.after(REPORT_SECONDS, self._on_report)
-        transport.resume_reading()
-        if self._transport is not None:
-            self._transport.resume_reading()
+        upstream.release()
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+            self.resume_reading()
+        if self._near_ended and not self._done:
+            self._pass_end(transport)
 
     def _on_connect_failed(
         self, cluster: "ClusterState", host: Host, error: ConnectFailedError
@@ -294,6 +314,10 @@ class TcpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         upstream = self._upstream
         if upstream is None or upstream.transport is None:
+            if not self._done:
+                if not self._early:
+                    self.pause_reading()
+                self._early += data
             return
         self._last_activity = self._proxy.runtime.now()
         self.stream.bytes_received += len(data)
@@ -316,7 +340,7 @@ class TcpConnection(asyncio.Protocol):
         self._near_ended = True
         upstream = self._upstream
         if upstream is None or upstream.transport is None:
-            return False
+            return self._connecting is not None
         return self._pass_end(upstream.transport)
 
     def upstream_ended(self) -> bool:
@@ -416,7 +440,8 @@ class TcpConnection(asyncio.Protocol):
     def close_if_expired(self, now: float) -> None:
         """Timers of its own see to that."""
 
-    def abort(self) -> None:
+    def terminate(self) -> None:
+        """End both connections now."""
         self._close(abort=True)
 
     def pause_reading(self) -> None:
