@@ -94,16 +94,20 @@ class ApiServer:
     def _server(self) -> Any:
         import uvicorn
 
-        from meshlab.cluster.embedded.apiserver.connection import BoundedProtocol
+        from meshlab.cluster.embedded.apiserver.connection import (
+            BoundedProtocol,
+            RefusableWebSocket,
+        )
 
         config = uvicorn.Config(
             self._handler,
             http=BoundedProtocol,
-            ws="websockets-sansio",
+            ws=RefusableWebSocket,
             ws_max_size=LARGEST_FRAME,
             ws_per_message_deflate=False,
             lifespan="off",
             log_config=None,
+            log_level="warning",
             access_log=False,
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 LARGEST_HEAD = 64 * 1024
 """Bytes of a request's line and headers."""
@@ -56,3 +57,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def _too_much(self, *_: Any) -> None:
         if not self.transport.is_closing():
             self.transport.abort()
+
+
+class RefusableWebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket, which takes an HTTP answer instead of a handshake for no failure."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True

@@ -110,11 +110,15 @@ class Schemas:
         source = builtin()["types"][type_name]
         about = self._about.get(type_name, {})
         properties = {
-            field: self._field(schema, about.get(field, ""))
+            field: self._field(schema, about.get(field) or self._summary(schema))
             for field, schema in source["properties"].items()
         }
         self.found[name] |= {**source, "description": about.get("", ""), "properties": properties}
         return name
+
+    def _summary(self, schema: Json) -> str:
+        """Return what a field's type says of itself, for fields that say nothing."""
+        return str(self._about.get(schema.get("$ref", ""), {}).get("", ""))
 
     def _field(self, schema: Json, description: str) -> Json:
         found = self._linked(schema)

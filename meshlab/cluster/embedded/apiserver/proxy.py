@@ -1,5 +1,6 @@
 """`pods/proxy` and `services/proxy`: plain HTTP to a pod, streamed both ways."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -98,6 +99,7 @@ async def forward(
     """
     import httpx
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
     host, port = address
     url = f"http://{host}:{port}{path or '/'}"
     if scope["query_string"]:

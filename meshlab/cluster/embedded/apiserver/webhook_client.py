@@ -7,6 +7,7 @@ Service's name (`istiod.istio-system.svc`), signed by the configuration's caBund
 import asyncio
 import base64
 import json
+import logging
 import random
 import ssl
 from functools import lru_cache
@@ -37,6 +38,7 @@ class WebhookClient:
         """
         import httpx
 
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each request
         url, host, address = self._target(webhook["clientConfig"])
         seconds = webhook["timeoutSeconds"]
         context = trusting(webhook["clientConfig"].get("caBundle", ""))
