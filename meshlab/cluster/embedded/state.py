@@ -3,7 +3,7 @@
 Write-ahead logging with `synchronous=NORMAL`: a commit is in the kernel's page cache before it is
 acknowledged, so it survives the death of the process at any instruction (a power cut may take the
 last commits, never the consistency). That costs some 50 µs, less than handing it to a thread, so
-commits are made where they are decided and there is no moment in which a write is seen but not kept.
+commits are made where they are decided: no write is ever seen that is not kept.
 """
 
 import json

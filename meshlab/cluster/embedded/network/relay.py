@@ -118,22 +118,37 @@ class Relay:
         except OSError:
             reset(transport)
             return
-        backend.peer, client.peer = client, backend
         if transport.is_closing() and backend.transport:
             backend.transport.abort()
         else:
-            transport.resume_reading()
+            client.join(backend)
 
 
 class Client(End):
-    """The side that the host's program is on."""
+    """The side that the host's program is on; it may speak before there is somebody to hear it."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__()
         self.relay = relay
+        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if self.transport:
-            self.transport.pause_reading()
         self.relay.connect(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer:
+            super().data_received(data)
+        elif self.transport:
+            # Not paused from the start: uvloop begins to read after connection_made() anyway.
+            self.early += data
+            self.transport.pause_reading()
+
+    def join(self, backend: End) -> None:
+        """Begin to relay, with what has come in meanwhile."""
+        backend.peer, self.peer = self, backend
+        if backend.transport and self.transport:
+            backend.transport.write(self.early)
+            if self.ended:
+                backend.transport.write_eof()
+            self.transport.resume_reading()

@@ -555,7 +555,7 @@ class Worker:
         counter = Counter(probe, good=kind == "liveness" or container.ready)
         began = container.running_since or time.time()
         await asyncio.sleep(max(began + probe.initial_delay - time.time(), 0))
-        if kind != "liveness" and not counter.good:
+        if not container.ready or kind == "liveness":
             await self.probe_early(container, run, kind, handler, probe)
         while True:
             if kind != "startup":

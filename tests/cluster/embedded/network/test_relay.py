@@ -1,4 +1,7 @@
-"""The relay between the host's loopback and a service, on real sockets."""
+"""The relay between the host's loopback and a service, on real sockets.
+
+On uvloop, as in the cluster: it begins to read before a connection can be paused.
+"""
 
 import asyncio
 import contextlib
@@ -6,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from meshlab.cluster.embedded.network.relay import RESET, HostSockets, Relay
 
@@ -50,7 +54,24 @@ def test_bytes_both_ways_and_half_close() -> None:
             writer.write_eof()
             return await reader.read()
 
-    assert asyncio.run(scenario()) == b"x" * 600_000
+    assert uvloop.run(scenario()) == b"x" * 600_000
+
+
+def test_a_client_that_speaks_at_once_is_heard() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(4))
+        await writer.drain()
+        writer.close()
+
+    async def scenario() -> list[bytes]:
+        answers = []
+        for _ in range(30):
+            async with relayed(echo) as (reader, writer):
+                writer.write(b"soon")
+                answers.append(await reader.read())
+        return answers
+
+    assert uvloop.run(scenario()) == [b"soon"] * 30
 
 
 def test_a_refusing_service_resets_the_client() -> None:
@@ -59,7 +80,7 @@ def test_a_refusing_service_resets_the_client() -> None:
             with pytest.raises(ConnectionResetError):
                 await reader.read()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_a_reset_by_the_service_is_passed_on() -> None:
@@ -75,7 +96,7 @@ def test_a_reset_by_the_service_is_passed_on() -> None:
             with pytest.raises(ConnectionResetError):
                 await reader.read()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_host_sockets_know_what_is_free() -> None:
