@@ -134,6 +134,7 @@ class Colour(ThreadingHTTPServer):
 
 class Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: no waiting for the first's ACK
     server: Colour
 
     def do_GET(self) -> None:
