@@ -33,8 +33,15 @@ def bare(obj: Object) -> dict[str, Any]:
     return {**{k: obj[k] for k in head}, "metadata": metadata, **rest}
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice: people do not write anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def to_yaml(obj: Object) -> str:
-    return yaml.safe_dump(dict(obj), sort_keys=False, width=100, allow_unicode=True)
+    return yaml.dump(dict(obj), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
 def diff(before: Object | None, after: Object | None) -> list[str]:
@@ -53,12 +60,13 @@ def reference(obj: Object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """When the data plane had a change, as the control plane saw it (`/debug/wait`)."""
+    """When the data plane had a change, as the control plane tells (`/debug/wait`)."""
 
     synced: bool
     seconds: float
-    proxies: Mapping[str, float]
-    """Proxy id → milliseconds until its ACK."""
+    """From the API server's answer to the apply, until the last proxy's ACK was known here."""
+    proxies: Sequence[str]
+    """Ids of those that were sent something for it and took it."""
     pending: Mapping[str, str] = field(default_factory=dict)
     """Proxy id → why it does not have it: no answer yet, or the error it refused it with."""
 
@@ -66,12 +74,10 @@ class Acknowledged:
         if not self.synced:
             who = "; ".join(f"{_short(name)} {why}" for name, why in self.pending.items())
             return f"not in force everywhere after {self.seconds:.1f} s: {who or 'no answer'}"
-        if not self.proxies:
-            return f"in force after {self.seconds * 1000:.0f} ms: no proxy needed it"
+        after = f"in force after {self.seconds * 1000:.0f} ms"
         count = len(self.proxies)
-        who = "1 proxy" if count == 1 else f"{count} proxies"
-        slowest = max(self.proxies.values())
-        return f"in force: acknowledged by {who}, the last after {slowest:.0f} ms"
+        who = {0: "no proxy needed it", 1: "1 proxy acknowledged"}
+        return f"{after}: {who.get(count, f'{count} proxies acknowledged')}"
 
 
 def _short(proxy: str) -> str:

@@ -123,6 +123,7 @@ class Mesh:
         if group not in TOLD_TO_PROXIES or not self.has_control_plane():
             return None
         metadata = obj["metadata"]
+        start = time.monotonic()
         revision = "deleted" if deleted else metadata["resourceVersion"]
         answer = self.debug(
             f"debug/wait?resource={self.kube.plural(obj)}.{group}"
@@ -131,8 +132,8 @@ class Mesh:
         )
         return Acknowledged(
             synced=bool(answer["synced"]),
-            seconds=float(answer["seconds"]),
-            proxies={p["id"]: float(p["acked_after_ms"]) for p in answer.get("proxies") or ()},
+            seconds=time.monotonic() - start,
+            proxies=[p["id"] for p in answer.get("proxies") or ()],
             pending={
                 p["id"]: f"refused it: {p['error']}" if p.get("error") else str(p["reason"])
                 for p in answer.get("pending") or ()
@@ -216,7 +217,7 @@ class Mesh:
         """Return what each proxy was sent and has acknowledged, as `istioctl proxy-status`."""
         from meshlab.observe.proxy_status import table
 
-        return table(self.debug("debug/syncz"))
+        return table(self.debug("debug/syncz"), time.time())
 
     def proxy_config(self, pod: str, what: str = "all", **columns: str) -> Table | list[Table]:
         """Return one proxy's configuration in istioctl's tables."""

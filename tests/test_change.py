@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from meshlab.change import Acknowledged, Change, Changes, bare, diff, reference
+from meshlab.change import Acknowledged, Change, Changes, bare, diff, reference, to_yaml
 
 
 def service(weight: int, **metadata: Any) -> dict[str, Any]:
@@ -48,12 +48,12 @@ def test_reference() -> None:
     ("acknowledged", "text"),
     [
         pytest.param(
-            Acknowledged(synced=True, seconds=0.1, proxies={"a": 40.0, "b": 84.4}),
-            "in force: acknowledged by 2 proxies, the last after 84 ms",
+            Acknowledged(synced=True, seconds=0.0844, proxies=["a", "b"]),
+            "in force after 84 ms: 2 proxies acknowledged",
             id="all",
         ),
         pytest.param(
-            Acknowledged(synced=True, seconds=0.012, proxies={}),
+            Acknowledged(synced=True, seconds=0.012, proxies=[]),
             "in force after 12 ms: no proxy needed it",
             id="none concerned",
         ),
@@ -61,7 +61,7 @@ def test_reference() -> None:
             Acknowledged(
                 synced=False,
                 seconds=5.0,
-                proxies={"a": 1.0},
+                proxies=["a"],
                 pending={
                     "sidecar~10.244.0.5~blue-1.shop~shop.svc.cluster.local": "refused it: port 0"
                 },
@@ -76,7 +76,7 @@ def test_acknowledged(acknowledged: Acknowledged, text: str) -> None:
 
 
 def test_changes_show_themselves() -> None:
-    late = Acknowledged(synced=False, seconds=5.0, proxies={})
+    late = Acknowledged(synced=False, seconds=5.0, proxies=[])
     changes = Changes(
         changes=[Change(reference="a/b", verb="configured", diff=["-<x"], acknowledged=late)],
         command="kubectl apply -f x.yaml",
@@ -88,3 +88,8 @@ def test_changes_show_themselves() -> None:
         "$ kubectl apply -f x.yaml"
     )
     assert "<span style='color: #d0483e;'>  -&lt;x</span>" in changes.html()
+
+
+def test_yaml_has_no_anchors() -> None:
+    port = {"number": 80}
+    assert to_yaml({"a": port, "b": port}) == "a:\n  number: 80\nb:\n  number: 80\n"

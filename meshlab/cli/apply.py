@@ -39,7 +39,7 @@ def _record(change: Change) -> dict[str, object]:
         record["acknowledged"] = {
             "synced": told.synced,
             "seconds": told.seconds,
-            "proxies": dict(told.proxies),
+            "proxies": list(told.proxies),
             "pending": list(told.pending),
         }
     return record

@@ -20,13 +20,20 @@ class Entries:
 
     def table(self, columns: Sequence[str] = COLUMNS) -> Table:
         headers = [column.upper().replace("_", " ") for column in columns]
-        return Table(headers, [[e.get(column, "-") for column in columns] for e in self.entries])
+        rows = [[_cell(entry, column) for column in columns] for entry in self.entries]
+        return Table(headers, rows)
 
     def _repr_mimebundle_(self, **_: Any) -> Mapping[str, str]:
         return self.table()._repr_mimebundle_()
 
     def __repr__(self) -> str:
         return self.table().text()
+
+
+def _cell(entry: Mapping[str, Any], column: str) -> object:
+    value = entry.get(column, "-")
+    parts = str(value).split("~")  # a node id: sidecar~IP~POD.NAMESPACE~DOMAIN
+    return parts[2] if column == "proxy" and len(parts) == 4 else value
 
 
 class AccessLog:

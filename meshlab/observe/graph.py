@@ -104,6 +104,7 @@ def matrix(found: Sequence[Edge], workloads: Iterable[Workload] = ()) -> Table:
         ["from \\ to", *map(str, destinations)],
         rows,
         note=f"{LOCKED} mutual TLS   {OPEN} plain text   {NONE_SEEN} no connection seen",
+        named=True,
     )
 
 

@@ -1,6 +1,7 @@
 """A table that shows itself: as kubectl prints it, as HTML in a notebook, as Markdown in a text."""
 
 import html
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +21,19 @@ class Table:
     """A line above."""
     note: str = ""
     """Lines below: the command that shows the same, what a mark means."""
+    named: bool = False
+    """Whether the headers are names, to be shown as they are, and no titles of columns."""
 
     def text(self) -> str:
         """Return aligned columns under upper-case headers, no space at a line's end."""
-        lines = [[header.upper() for header in self.headers]]
+        lines = [[header if self.named else header.upper() for header in self.headers]]
         lines += [[_shown(cell) for cell in row] for row in self.rows]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
         body = [
-            GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            GAP.join(
+                cell + " " * (width - _width(cell))
+                for cell, width in zip(line, widths, strict=True)
+            ).rstrip()
             for line in lines
         ]
         return "\n".join([*self._around(self.title), *body, *self._around(self.note)])
@@ -85,6 +91,11 @@ NOTE = "margin: 0.2em 0; padding: 0; background: none; opacity: 0.75; font-size:
 
 def _shown(cell: object) -> str:
     return "" if cell is None else str(cell)
+
+
+def _width(text: str) -> int:
+    """Return the columns a text takes in a terminal; a padlock takes two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _camel(header: str) -> str:

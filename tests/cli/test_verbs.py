@@ -108,7 +108,7 @@ def test_proxy_config_flags(flags: list[str], names: list[str]) -> None:
 def test_apply(
     form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = Acknowledged(synced=False, seconds=5.0, proxies={"a": 2.0}, pending={"b": "waits"})
+    told = Acknowledged(synced=False, seconds=5.0, proxies=["a"], pending={"b": "waits"})
     changes = Changes(
         changes=[Change(reference="virtualservice/x", verb="created", acknowledged=told)],
         command="kubectl apply -f x.yaml",

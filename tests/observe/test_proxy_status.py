@@ -6,7 +6,7 @@ def test_table() -> None:
         "name": "blue-1",
         "namespace": "shop",
         "protocol": "delta",
-        "connected_since": "2024-01-01T00:00:00Z",
+        "connected_since": 1000.5,
         "istio_version": "1.24",
         "types": {
             "cds": {"status": "SYNCED", "error": ""},
@@ -14,7 +14,7 @@ def test_table() -> None:
             "eds": {"status": "STALE", "error": ""},
         },
     }
-    found = table([proxy])
+    found = table([proxy], 1100.0)
     assert found.rows == [
         [
             "blue-1.shop",
@@ -23,7 +23,7 @@ def test_table() -> None:
             "STALE",
             "NOT SENT",
             "delta",
-            "2024-01-01T00:00:00Z",
+            "99s",
             "1.24",
         ]
     ]

@@ -33,3 +33,8 @@ def test_records() -> None:
     assert Table(["OUTLIER CHECK", "Name"], [["OK", "a"]]).records() == [
         {"outlierCheck": "OK", "name": "a"}
     ]
+
+
+def test_a_padlock_is_two_columns_wide() -> None:
+    table = Table(["from", "To"], [["🔒", "x"], ["abcd", "y"]], named=True)
+    assert table.text() == "from   To\n🔒     x\nabcd   y"
