@@ -76,8 +76,8 @@ class Acknowledged:
             return f"not in force everywhere after {self.seconds:.1f} s: {who or 'no answer'}"
         after = f"in force after {self.seconds * 1000:.0f} ms"
         count = len(self.proxies)
-        who = {0: "no proxy needed it", 1: "1 proxy acknowledged"}
-        return f"{after}: {who.get(count, f'{count} proxies acknowledged')}"
+        told = {0: "no proxy needed it", 1: "1 proxy acknowledged"}
+        return f"{after}: {told.get(count, f'{count} proxies acknowledged')}"
 
 
 def _short(proxy: str) -> str:
