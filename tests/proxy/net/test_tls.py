@@ -1,8 +1,8 @@
 import datetime
 import ipaddress
-import os
 import ssl
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -347,16 +347,16 @@ def test_missing_secret_is_asked_for(run):
     run(test)
 
 
-def descriptors():
-    held = os.listdir("/proc/self/fd")  # the listing's own descriptor is closed by now
-    return [name for name in held if os.path.lexists(f"/proc/self/fd/{name}")]
+def open_files():
+    links = Path("/proc/self/fd").iterdir()
+    return [str(link.readlink()) for link in links if link.is_symlink()]
 
 
 def test_key_leaves_no_file_and_no_descriptor(run):
     async def test(h):
         await pair(h)
         await h.get()
-        assert not any("memfd:tls" in os.readlink(f"/proc/self/fd/{n}") for n in descriptors())
+        assert not [name for name in open_files() if "memfd:tls" in name]
 
     run(test)
 
