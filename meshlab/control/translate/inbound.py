@@ -1,6 +1,6 @@
 """The inbound side of a sidecar: `virtualInbound` and the clusters to the app's own ports."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ from meshlab.control.translate.listener import (
     wait_for_first_bytes,
 )
 from meshlab.control.translate.listener import original_dst as original_dst_filter
-from meshlab.control.translate.peer_authentication import Mode, workload_mode
+from meshlab.control.translate.peer_authentication import Mode, port_levels, workload_mode
 from meshlab.control.translate.protobuf import address, metadata
 from meshlab.control.translate.protocol import Protocol, protocol
 from meshlab.control.translate.retry import inbound_policy
@@ -122,22 +122,28 @@ def listeners(world: World, proxy: Proxy, cache: Cache) -> Iterator[Resource]:
     """Return `virtualInbound`; pods with the same labels share it."""
     can = capabilities(proxy)
     ports = inbound_ports(world, proxy)
-    other = workload_mode(world, proxy.namespace, proxy.labels, None)
+    declared = {each.number for each in ports}
+    others: dict[int, Mode] = {
+        number: workload_mode(world, proxy.namespace, proxy.labels, number or None)
+        for number in (0, *port_levels(world, proxy.namespace, proxy.labels))
+        if number not in declared
+    }
     yield cache.resource(
         (names.VIRTUAL_INBOUND, proxy.namespace, tuple(sorted(proxy.labels.items())), can),
-        (ports, other, world.mesh),
+        (ports, others, world.mesh),
         names.VIRTUAL_INBOUND,
         _virtual_inbound,
         world.mesh,
         ports,
-        other,
+        others,
         can,
     )
 
 
 def _virtual_inbound(
-    mesh: Mesh, ports: tuple[InboundPort, ...], other: Mode, can: Capabilities
+    mesh: Mesh, ports: tuple[InboundPort, ...], others: Mapping[int, Mode], can: Capabilities
 ) -> Any:
+    """Return the listener; `others`: modes of ports that no service declares, 0 for the rest."""
     made = listener_pb2.Listener(
         name=names.VIRTUAL_INBOUND,
         address=address(ANY_ADDRESS, names.INBOUND_PORT),
@@ -157,8 +163,9 @@ def _virtual_inbound(
     made.filter_chains.append(
         filter_chain("virtualInbound-blackhole", black_hole, port=names.INBOUND_PORT)
     )
-    for chain in inbound_chains(Protocol.AUTO, other):
-        made.filter_chains.append(_catch_all(mesh, chain, can))
+    for number, mode in others.items():
+        for chain in inbound_chains(Protocol.AUTO, mode):
+            made.filter_chains.append(_catch_all(mesh, number, chain, can))
     for each in ports:
         for chain in inbound_chains(each.protocol, each.mode):
             made.filter_chains.append(_port_chain(mesh, each, chain, can))
@@ -186,8 +193,8 @@ def _port_match(number: int) -> Any:
     )
 
 
-def _catch_all(mesh: Mesh, chain: Chain, can: Capabilities) -> Any:
-    """Return a chain for ports that no service declares."""
+def _catch_all(mesh: Mesh, port: int, chain: Chain, can: Capabilities) -> Any:
+    """Return a chain for a port that no service declares; 0: for all of them."""
     cluster = names.INBOUND_PASSTHROUGH_CLUSTER
     if chain.http:
         routes = _route_config(cluster, "inbound|http|0", ":0/*", Protocol.AUTO)
@@ -195,7 +202,7 @@ def _catch_all(mesh: Mesh, chain: Chain, can: Capabilities) -> Any:
     else:
         filters = tcp_filters(mesh, can, cluster)
     name = "virtualInbound-catchall-http" if chain.http else names.VIRTUAL_INBOUND
-    return _chain(mesh, name, 0, chain, filters, can)
+    return _chain(mesh, name, port, chain, filters, can)
 
 
 def _port_chain(mesh: Mesh, each: InboundPort, chain: Chain, can: Capabilities) -> Any:

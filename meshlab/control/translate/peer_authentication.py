@@ -28,13 +28,30 @@ def workload_mode(
 ) -> Mode:
     """Return the mode of a workload's port; `port` None: of its ports that nobody declares."""
     inherited = namespace_mode(world, namespace)
+    policy = _of_workload(world, namespace, labels)
+    if policy is None:
+        return inherited
+    own = _mode(policy.spec.mtls.mode if policy.spec.mtls else "UNSET") or inherited
+    level = policy.spec.port_level_mtls.get(str(port))
+    return (_mode(level.mode) if level else None) or own
+
+
+def port_levels(world: World, namespace: str, labels: Mapping[str, str]) -> list[int]:
+    """Return the ports of a workload that its policy names, in order."""
+    policy = _of_workload(world, namespace, labels)
+    named = policy.spec.port_level_mtls if policy else ()
+    return sorted(int(port) for port in named if port.isdigit())
+
+
+def _of_workload(
+    world: World, namespace: str, labels: Mapping[str, str]
+) -> ConfigObject[PeerAuthentication] | None:
+    """Return the oldest policy that selects the workload."""
     for policy in world.of_kind("PeerAuthentication"):
         wanted = _labels(policy)
         if policy.metadata.namespace == namespace and wanted and selects(wanted, labels):
-            own = _mode(policy.spec.mtls.mode if policy.spec.mtls else "UNSET") or inherited
-            level = policy.spec.port_level_mtls.get(str(port))
-            return (_mode(level.mode) if level else None) or own
-    return inherited
+            return policy
+    return None
 
 
 def _labels(policy: ConfigObject[PeerAuthentication]) -> Mapping[str, str]:

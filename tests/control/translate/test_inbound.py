@@ -42,7 +42,7 @@ metadata: {name: web, namespace: shop}
 spec:
   selector: {matchLabels: {app: web}}
   mtls: {mode: STRICT}
-  portLevelMtls: {5432: {mode: DISABLE}}
+  portLevelMtls: {5432: {mode: DISABLE}, 6000: {mode: DISABLE}}
 """
 
 
@@ -65,6 +65,9 @@ def test_chains_and_clusters() -> None:
         ("virtualInbound-blackhole", 15006, "", False),
         ("virtualInbound-catchall-http", None, "tls", True),
         ("virtualInbound", None, "tls", True),
+        # No service declares 6000, but the policy names it.
+        ("virtualInbound-catchall-http", 6000, "raw_buffer", False),
+        ("virtualInbound", 6000, "", False),
         ("0.0.0.0_5432", 5432, "", False),
         ("0.0.0.0_8080", 8080, "tls", True),
         ("0.0.0.0_9000", 9000, "tls", True),
