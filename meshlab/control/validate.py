@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshlab.api.field import ConfigErrors, Problems
+from meshlab.api.object import ConfigObject
 from meshlab.api.registry import decode, kind_of, reference
 from meshlab.control.rule.destination_rule import check_destination_rule
 from meshlab.control.rule.gateway import check_gateway
@@ -26,17 +27,31 @@ _RULES: Mapping[str, Callable[[Problems, Any], None]] = {
 
 def validate(obj: Mapping[str, Any]) -> list[ConfigError]:
     """Return everything that is wrong with an object; [] also for kinds that are not ours."""
-    kind = kind_of(obj)
-    if kind is None:
+    if kind_of(obj) is None:
         return []
+    try:
+        admit(obj)
+    except ConfigErrors as errors:
+        return list(errors.problems)
+    return []
+
+
+def admit(obj: Mapping[str, Any]) -> ConfigObject[Any]:
+    """Return the object as its model, fit to be translated.
+
+    Raises:
+        ConfigErrors: everything that is wrong with it, or that its kind is not ours.
+    """
     problems = Problems(reference(obj))
-    spec = obj.get("spec")
-    if isinstance(spec, Mapping):
+    kind, spec = kind_of(obj), obj.get("spec")
+    if kind is not None and isinstance(spec, Mapping):
         refuse_unsupported(problems, kind.kind, spec)
     try:
         decoded = decode(obj)
     except ConfigErrors as errors:
         # What could not be read cannot be judged; say what was found so far.
-        return [*errors.problems, *problems.problems]
-    _RULES[kind.kind](problems, decoded.spec)
-    return problems.problems
+        raise ConfigErrors([*errors.problems, *problems.problems]) from None
+    _RULES[decoded.kind](problems, decoded.spec)
+    if problems.problems:
+        raise ConfigErrors(problems.problems)
+    return decoded

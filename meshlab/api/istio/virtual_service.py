@@ -10,6 +10,30 @@ from typing import Annotated, ClassVar, Literal
 
 from meshlab.api.field import Bytes, DocumentName, Duration, Int32, UInt32
 
+REDIRECT_CODES = (301, 302, 303, 307, 308)
+MAX_DIRECT_RESPONSE = 1024 * 1024
+"""Bytes in the body of a direct response."""
+GRPC_STATUS = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+"""Names in the order of their codes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StringMatch:

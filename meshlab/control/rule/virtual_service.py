@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from meshlab.api.field import Problems, child, item
 from meshlab.api.istio.virtual_service import (
+    GRPC_STATUS,
+    MAX_DIRECT_RESPONSE,
+    REDIRECT_CODES,
     Destination,
     FaultAbort,
     FaultDelay,
@@ -21,9 +24,6 @@ from meshlab.api.istio.virtual_service import (
     VirtualService,
 )
 from meshlab.control.rule import check
-from meshlab.control.translate.fault import GRPC_STATUS
-from meshlab.control.translate.redirect import CODES
-from meshlab.control.translate.route import MAX_DIRECT_RESPONSE
 
 RETRY_CONDITIONS = (
     "5xx",
@@ -235,12 +235,12 @@ def _check_redirect(problems: Problems, path: str, redirect: HTTPRedirect) -> No
     )
     if not any(says):
         problems.refuse(path, "leads nowhere else", "nothing", "uri, authority, scheme or port")
-    if redirect.redirect_code and redirect.redirect_code not in CODES:
+    if redirect.redirect_code and redirect.redirect_code not in REDIRECT_CODES:
         problems.refuse(
             child(path, "redirectCode"),
             "is not a redirect",
             redirect.redirect_code,
-            ", ".join(map(str, CODES)),
+            ", ".join(map(str, REDIRECT_CODES)),
         )
     if redirect.scheme not in ("", "http", "https"):
         problems.refuse(child(path, "scheme"), "is not known", redirect.scheme, "http, https")

@@ -5,30 +5,14 @@ from typing import Any
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 
-from meshlab.api.istio.virtual_service import FaultAbort, FaultDelay, HTTPFaultInjection
+from meshlab.api.istio.virtual_service import (
+    GRPC_STATUS,
+    FaultAbort,
+    FaultDelay,
+    HTTPFaultInjection,
+)
 from meshlab.control.translate import capability
 from meshlab.control.translate.protobuf import duration, fraction, pack
-
-GRPC_STATUS = (
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
-"""Names in the order of their codes."""
 
 
 def apply(route: Any, fault: HTTPFaultInjection | None) -> None:

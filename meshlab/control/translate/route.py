@@ -5,7 +5,12 @@ from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 
-from meshlab.api.istio.virtual_service import HTTPMatchRequest, HTTPRewrite, HTTPRoute
+from meshlab.api.istio.virtual_service import (
+    MAX_DIRECT_RESPONSE,
+    HTTPMatchRequest,
+    HTTPRewrite,
+    HTTPRoute,
+)
 from meshlab.control.snapshot import Proxy, Service, World
 from meshlab.control.translate import (
     fault,
@@ -30,8 +35,6 @@ from meshlab.control.translate.protocol import Protocol, protocol
 from meshlab.control.translate.retry import retry_policy
 from meshlab.control.translate.route_match import Source, applies, is_catch_all, route_match
 
-MAX_DIRECT_RESPONSE = 1024 * 1024
-"""`max_direct_response_body_size_bytes`; Envoy's own default is 4096."""
 UNKNOWN_HOST_PORT = 80
 """Where a VirtualService for a host that no service has gets a virtual host in the mesh."""
 
@@ -116,6 +119,7 @@ def route_configuration(name: str, virtual_hosts: Sequence[Any]) -> Any:
         name=name, virtual_hosts=virtual_hosts, ignore_port_in_host_matching=True
     )
     made.validate_clusters.value = False  # clusters may come later, or never
+    # Envoy's own default is 4096.
     made.max_direct_response_body_size_bytes.value = MAX_DIRECT_RESPONSE
     return made
 
