@@ -308,7 +308,9 @@ class Run:
                 f"Starting at {rate} with {self.connections} thread(s) [gomax 1] until interrupted",
             )
         total = self.exactly or int(self.qps * self.duration)
-        if self.qps > 0:
+        if self.exactly:
+            self.connections = min(self.connections, self.exactly)
+        if self.qps > 0 and self.exactly != 1:
             if total < 2:
                 self._log("warn", "Increasing the number of calls to 2, with 1 thread")
                 total, self.connections = 2, 1

@@ -1,0 +1,3 @@
+from meshlab.lab.lab import Lab
+
+__all__ = ["Lab"]
