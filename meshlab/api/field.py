@@ -107,9 +107,10 @@ def format_duration(seconds: float) -> str:
         return "-" + format_duration(-seconds)
     if seconds == 0:
         return "0s"
-    for unit, size in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3)):
-        if seconds < size * 1000 and seconds < 1:
-            return f"{round(seconds / size, 6):g}{unit}"
+    nanos = round(seconds * 1e9)
+    for unit, size in (("ns", 1), ("µs", 10**3), ("ms", 10**6)):
+        if nanos < size * 1000:
+            return f"{nanos / size:g}{unit}"
     minutes, rest = divmod(seconds, 60)
     text = f"{round(rest, 9):.9f}".rstrip("0").rstrip(".") + "s"
     if minutes < 1:

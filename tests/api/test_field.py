@@ -44,7 +44,15 @@ def test_no_duration(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0s"), (0.025, "25ms"), (1.5, "1.5s"), (60, "1m0s"), (3600, "1h0m0s"), (-1, "-1s")],
+    [
+        (0, "0s"),
+        (1e-6, "1µs"),
+        (0.025, "25ms"),
+        (1.5, "1.5s"),
+        (60, "1m0s"),
+        (3600, "1h0m0s"),
+        (-1, "-1s"),
+    ],
 )
 def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
