@@ -7,6 +7,7 @@ text, null in its JSON, nothing in a header.
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from meshlab.errors import ConfigError
 from meshlab.proxy.core.stream_info import (
@@ -38,10 +39,15 @@ def milliseconds(start: float, end: float) -> int | None:
     return int((end - start) * 1000) if end else None
 
 
+@lru_cache(maxsize=16)
+def whole_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def start_time(info: StreamInfo) -> str:
     """Return Envoy's default, `2026-01-02T03:04:05.678Z`."""
-    moment = datetime.fromtimestamp(info.start_time, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    second = int(info.start_time)
+    return f"{whole_second(second)}.{int((info.start_time - second) * 1000):03d}Z"
 
 
 def start_time_in(pattern: str) -> Operator:
@@ -61,35 +67,56 @@ def text_of(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-def request_header(info: StreamInfo, name: bytes) -> str | None:
-    """Return a request header, pseudo-headers included; None when it is not there."""
-    if name == b":method":
-        return text_of(info.method) or None
-    if name in (b":authority", b"host"):
-        return text_of(info.authority) or None
-    if name == b":scheme":
-        return text_of(info.scheme) or None
-    if name == b":path":
-        return text_of(info.path) or None
-    return text_of(info.request_headers.joined(name)) if info.request_headers else None
+PSEUDO: dict[bytes, Operator] = {
+    b":method": lambda info: info.method.decode("latin-1") or None,
+    b":authority": lambda info: info.authority.decode("latin-1") or None,
+    b"host": lambda info: info.authority.decode("latin-1") or None,
+    b":scheme": lambda info: info.scheme.decode("latin-1") or None,
+    b":path": lambda info: info.path.decode("latin-1") or None,
+}
 
 
-def response_header(info: StreamInfo, name: bytes) -> str | int | None:
+def request_header(name: bytes) -> Operator:
+    """Return the reader of a request header, pseudo-headers included."""
+    if name in PSEUDO:
+        return PSEUDO[name]
+
+    def read(info: StreamInfo) -> Value:
+        headers = info.request_headers
+        if headers is None or name not in headers.names:
+            return None
+        return text_of(headers.joined(name))
+
+    return read
+
+
+def response_header(name: bytes) -> Operator:
     if name == b":status":
-        return info.response_code or None
-    return text_of(info.response_headers.joined(name)) if info.response_headers else None
+        return lambda info: info.response_code or None
+
+    def read(info: StreamInfo) -> Value:
+        headers = info.response_headers
+        if headers is None or name not in headers.names:
+            return None
+        return text_of(headers.joined(name))
+
+    return read
 
 
-def trailer(info: StreamInfo, name: bytes) -> str | None:
-    return text_of(info.response_trailers.joined(name)) if info.response_trailers else None
+def trailer(name: bytes) -> Operator:
+    return lambda info: (
+        text_of(info.response_trailers.joined(name)) if info.response_trailers else None
+    )
 
 
-def header_operator(get: Callable[[StreamInfo, bytes], Value], argument: str) -> Operator:
+def header_operator(make: Callable[[bytes], Operator], argument: str) -> Operator:
     """Return `X` or `X?Y`: the first that is there."""
     first, _, other = (part.strip().lower().encode() for part in argument.partition("?"))
-    if other:
-        return lambda info: value if (value := get(info, first)) is not None else get(info, other)
-    return lambda info: get(info, first)
+    read = make(first)
+    if not other:
+        return read
+    instead = make(other)
+    return lambda info: instead(info) if (value := read(info)) is None else value
 
 
 def peer(info: StreamInfo) -> PeerCertificate | None:

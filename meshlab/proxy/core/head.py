@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from meshlab.errors import ProtocolError
 
+_COLON = b": ".join
+
 
 class Headers:
     """The fields of a message: names in lower case, values, both in order; names may repeat."""
@@ -49,16 +51,17 @@ class Headers:
 
     def set(self, name: bytes, value: bytes) -> None:
         """Make `value` the only one of `name`, at the place of the first."""
-        count = self.names.count(name)
-        if count == 0:
-            self.names.append(name)
+        names = self.names
+        if name not in names:
+            names.append(name)
             self.values.append(value)
             return
-        if count > 1:
-            self.remove(name)
-            self.add(name, value)
-            return
-        self.values[self.names.index(name)] = value
+        first = names.index(name)
+        self.values[first] = value
+        while names.count(name) > 1:
+            again = names.index(name, first + 1)
+            del names[again]
+            del self.values[again]
 
     def remove(self, name: bytes) -> None:
         names = self.names
@@ -72,9 +75,9 @@ class Headers:
 
     def wire(self) -> bytes:
         """Return the field lines, each with its line end."""
-        return b"".join(
-            [b"%b: %b\r\n" % field for field in zip(self.names, self.values, strict=True)]
-        )
+        if not self.names:
+            return b""
+        return b"\r\n".join(map(_COLON, zip(self.names, self.values, strict=False))) + b"\r\n"
 
     def size(self) -> int:
         """Return the bytes of all names and values, as Envoy counts the size of headers."""

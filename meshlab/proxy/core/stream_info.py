@@ -185,12 +185,10 @@ class StreamInfo:
         "path",
         "protocol",
         "request_headers",
-        "request_headers_bytes",
         "request_id",
         "response_code",
         "response_code_details",
         "response_headers",
-        "response_headers_bytes",
         "response_trailers",
         "route_metadata",
         "route_name",
@@ -235,8 +233,6 @@ class StreamInfo:
         self.response_headers: Headers | None = None
         """As they went downstream."""
         self.response_trailers: Headers | None = None
-        self.request_headers_bytes = 0
-        self.response_headers_bytes = 0
         self.bytes_received = 0
         """Body bytes (TCP: all bytes) from downstream."""
         self.bytes_sent = 0
@@ -267,3 +263,12 @@ class StreamInfo:
         self.route_name = ""
         self.virtual_host = ""
         self.route_metadata: Mapping[str, Mapping[str, object]] | None = None
+
+    @property
+    def request_headers_bytes(self) -> int:
+        """Names and values of the request's headers, as Envoy counts them."""
+        return self.request_headers.size() if self.request_headers is not None else 0
+
+    @property
+    def response_headers_bytes(self) -> int:
+        return self.response_headers.size() if self.response_headers is not None else 0

@@ -226,7 +226,6 @@ class Stream:
         info.path = head.target
         info.authority = head.authority or b""
         info.request_headers = head.headers
-        info.request_headers_bytes = head.headers.size()
         info.downstream_remote_address = info.connection.remote_address
         if not self._accept_head():
             return
@@ -951,7 +950,6 @@ class Stream:
             headers.add(b"via", config.via)
         info.response_code = status
         info.response_headers = headers
-        info.response_headers_bytes = headers.size()
         info.bytes_sent += len(data)
         info.upstream_bytes_received += len(data)
         info.first_downstream_byte_sent = info.first_upstream_byte_received or manager.runtime.now()
@@ -1113,22 +1111,36 @@ class Stream:
         else:
             self.reply(status, body, details)
 
+    def _stop_timers(self) -> None:
+        """Cancel and forget: a timer holds the stream, and the two would wait for the collector."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+        if self._per_try_timer is not None:
+            self._per_try_timer.cancel()
+            self._per_try_timer = None
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+            self._retry_timer = None
+        if self._max_timer is not None:
+            self._max_timer.cancel()
+            self._max_timer = None
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+
     def _finish(self) -> None:
         if self.done:
             return
         self.done = True
-        for timer in (
-            self._timer,
-            self._per_try_timer,
-            self._retry_timer,
-            self._idle_timer,
-            self._max_timer,
-            self._request_timer,
-        ):
-            if timer is not None:
-                timer.cancel()
-        self._end_fault()
-        self._release_retry()
+        self._stop_timers()
+        if self._fault is not None:
+            self._end_fault()
+        if self._retry_taken:
+            self._release_retry()
         manager = self.manager
         info = self.info
         now = manager.runtime.now()

@@ -329,6 +329,6 @@ def test_headers():
     headers.set(b"a", b"4")
     headers.set(b"b", b"5")
     headers.add(b"c", b"6")
-    assert headers.wire() == b"b: 5\r\na: 4\r\nc: 6\r\n"
+    assert headers.wire() == b"a: 4\r\nb: 5\r\nc: 6\r\n"
     headers.remove(b"b")
     assert list(headers) == [(b"a", b"4"), (b"c", b"6")]
