@@ -20,6 +20,7 @@ import httpx
 import yaml
 
 from meshlab.errors import ClusterError
+from meshlab.observe.table import Table
 from meshlab.three_way import LAST_APPLIED, merge_patch, strategic_patch
 
 Object = dict[str, Any]
@@ -27,6 +28,7 @@ Object = dict[str, Any]
 TIMEOUT = 30.0
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
+AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 EXEC_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 STDIN, STDOUT, STDERR, STATUS, CLOSE = 0, 1, 2, 3, 255
 """Channels of exec; the first byte of each message."""
@@ -256,6 +258,20 @@ class Kube:
         found = self._ask("GET", kind.path(namespace) + query)
         head = {"apiVersion": kind.api_version, "kind": kind.kind}
         return [{**head, **item} for item in found.get("items") or ()]
+
+    def table(
+        self, resource: str, namespace: str | None = None, *, label_selector: str = ""
+    ) -> Table:
+        """Return objects as the server itself would have kubectl print them."""
+        kind = self.kind_of(resource)
+        query = "?" + urlencode({"labelSelector": label_selector}) if label_selector else ""
+        found = self._ask("GET", kind.path(namespace) + query, accept=AS_TABLE)
+        columns = [n for n, c in enumerate(found["columnDefinitions"]) if not c.get("priority")]
+        headers = [found["columnDefinitions"][n]["name"].upper() for n in columns]
+        rows = [[row["cells"][n] for n in columns] for row in found.get("rows") or ()]
+        where = f" -n {namespace}" if namespace else " -A" if kind.namespaced else ""
+        selector = f" -l {label_selector}" if label_selector else ""
+        return Table(headers, rows, note=f"$ kubectl get {kind.name}{where}{selector}")
 
     def apply(self, obj: Mapping[str, Any], namespace: str | None = None) -> tuple[Object, str]:
         """Create an object or bring it to what the manifest says, as `kubectl apply` does.

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from meshlab import manifest, workload
+from meshlab.api.field import ConfigErrors
 from meshlab.change import Acknowledged, Change, Changes, diff, reference
 from meshlab.cluster.phase import Progress, Step
+from meshlab.control.validate import validate
 from meshlab.errors import ClusterError, MeshlabError
 from meshlab.kube import Kube
 from meshlab.namespace import Namespace, Pod
@@ -89,6 +91,9 @@ class Mesh:
         return Changes(changes=changes, command=_command("apply", source, namespace), manifest=text)
 
     def _apply(self, obj: Object, namespace: str | None) -> Change:
+        # The cluster's webhook would say the same; from here the errors keep their parts.
+        if problems := validate(obj):
+            raise ConfigErrors(problems)
         before = self._present(obj, namespace)
         after, verb = self.kube.apply(obj, namespace=namespace)
         shown = diff(before, after) if before is not None and verb != "unchanged" else []

@@ -254,6 +254,10 @@ class Namespace:
         command = f"kubectl -n {self.name} logs{selector}{where} --prefix --tail={tail}"
         return Text("\n".join(lines), command)
 
+    def get(self, resource: str, **labels: str) -> Table:
+        """Return objects as `kubectl get` prints them (`deployments.apps`, `services`)."""
+        return self._mesh.kube.table(resource, self.name, label_selector=_selector(labels))
+
     def route(self, host: str) -> Route:
         """Start a route: from the VirtualService of that name (or for that host), if there is one.
 
