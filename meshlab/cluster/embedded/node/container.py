@@ -125,10 +125,15 @@ class Run:
         asyncio.get_running_loop().add_reader(self.pidfd, self.ended)
 
     def ended(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.pidfd)
-        os.close(self.pidfd)
-        self.pidfd = -1
+        self.forget()
         self.over.set()
+
+    def forget(self) -> None:
+        """Stop watching; the container goes on."""
+        if self.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self.pidfd)
+            os.close(self.pidfd)
+            self.pidfd = -1
 
     async def wait(self) -> Terminated:
         await self.over.wait()
@@ -193,3 +198,11 @@ def outcome(directory: Path) -> Terminated | None:
         started=found["started"],
         finished=found["finished"],
     )
+
+
+def kill_shim(known: dict[str, Any]) -> None:
+    """End a shim, and with it its container, if it is still the process that `shim.json` names."""
+    pid = known.get("pid", 0)
+    if pid and start_time(pid) == known["start"]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

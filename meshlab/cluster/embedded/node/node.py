@@ -23,7 +23,14 @@ from meshlab.cluster.embedded.node.container import Spawner, read
 from meshlab.cluster.embedded.node.exec import ExecError, Refused, Session
 from meshlab.cluster.embedded.node.image import Images, registered
 from meshlab.cluster.embedded.node.status import rfc3339
-from meshlab.cluster.embedded.node.worker import LAST_ADDRESS, POD_FILE, Context, Worker
+from meshlab.cluster.embedded.node.worker import (
+    LAST_ADDRESS,
+    POD_FILE,
+    RETRY_SECONDS,
+    Context,
+    Worker,
+    remove_pod,
+)
 from meshlab.cluster.embedded.task import spawn
 from meshlab.errors import MeshlabError
 
@@ -69,11 +76,20 @@ class Node:
             capacity=self.capacity,
         )
         self.spawner.start()
+        await self.sweep()
         await self.register()
         spawn(self.watch_pods(), "watch pods")
         spawn(self.watch_config("configmaps"), "watch config maps")
         spawn(self.watch_config("secrets"), "watch secrets")
         spawn(self.heartbeat(), "node heartbeat")
+
+    async def sweep(self) -> None:
+        """End what is left of pods that were deleted while nobody was here."""
+        known = {pod["metadata"]["uid"] for pod in self.client.list("pods")}
+        for directory in pod_directories(self.state_dir):
+            if directory.name not in known:
+                log.info("ending pod %s, which is no more", directory.name)
+                await asyncio.to_thread(remove_pod, directory)
 
     # --- The Node object ---
 
@@ -184,11 +200,19 @@ class Node:
         spawn(self.look_after(worker), f"pod {pod['metadata']['name']}")
 
     async def look_after(self, worker: Worker) -> None:
-        await self.note_limits(worker.pod)
+        """Run a pod's worker; one that crashed is followed by a new one, which adopts the pod."""
         try:
+            await self.note_limits(worker.pod)
             await worker.run()
-        finally:
-            self.workers.pop(worker.uid, None)
+        except Exception as error:
+            log.exception("pod %s", worker.pod["metadata"]["name"])
+            worker.abandon()
+            await worker.event("Warning", "FailedSync", f"Error syncing pod, will retry: {error}")
+            await asyncio.sleep(RETRY_SECONDS)
+            if not worker.gone:
+                self.take_on(worker.pod)
+                return
+        self.workers.pop(worker.uid, None)
 
     async def note_limits(self, pod: Object) -> None:
         """Say once that limits are only numbers here."""
@@ -270,6 +294,10 @@ class Node:
             return await Session.start(run, command, stdin=stdin, tty=tty)
         except ExecError as error:
             return Refused(error)
+
+
+def pod_directories(state_dir: Path) -> list[Path]:
+    return list((state_dir / "pods").glob("*"))
 
 
 def capacity() -> dict[str, str]:

@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from meshlab.cluster.embedded.client import ApiError, Client
-from meshlab.cluster.embedded.linux import permitted_capabilities
+from meshlab.cluster.embedded.linux import permitted_capabilities, umount
 from meshlab.cluster.embedded.network import netns
 from meshlab.cluster.embedded.network.ipam import Addresses
-from meshlab.cluster.embedded.node.container import LOST, Run, Spawner, StartError, outcome
+from meshlab.cluster.embedded.node import shim
+from meshlab.cluster.embedded.node.container import (
+    LOST,
+    Run,
+    Spawner,
+    StartError,
+    kill_shim,
+    outcome,
+    read,
+)
 from meshlab.cluster.embedded.node.environment import (
     ConfigMissing,
     environment,
@@ -39,7 +48,7 @@ from meshlab.cluster.embedded.node.spec import container_spec
 from meshlab.cluster.embedded.node.status import Facts, crash_loop, pod_status
 from meshlab.cluster.embedded.node.volume import Sources, Volumes
 from meshlab.cluster.embedded.task import spawn
-from meshlab.errors import ClusterError, MeshlabError
+from meshlab.errors import ClusterError
 
 Object = dict[str, Any]
 
@@ -133,8 +142,10 @@ class Worker:
         self.changed.set()
 
     def vanish(self) -> None:
-        """The object is gone."""
+        """The object is gone: there is no grace left."""
         self.gone = True
+        for run in self.runs.values():
+            spawn(run.signal(signal.SIGKILL), f"kill {run.directory}")
         self.changed.set()
 
     def config_changed(self, resource: str, name: str) -> None:
@@ -156,14 +167,9 @@ class Worker:
 
     async def run(self) -> None:
         """Look after the pod until nothing of it is left."""
-        try:
-            await self.adopt()
-            while not await self.step():
-                pass
-        except MeshlabError as error:
-            log.exception("pod %s", self.pod["metadata"]["name"])
-            await self.event("Warning", "FailedPodHandling", str(error))
-            raise
+        await self.adopt()
+        while not await self.step():
+            pass
 
     async def step(self) -> bool:
         """Decide and do once, then wait; return whether the pod is over and away."""
@@ -194,6 +200,13 @@ class Worker:
                 await self.changed.wait()
         except TimeoutError:
             pass  # the time has come: decide again
+
+    def abandon(self) -> None:
+        """Leave the pod as it is, for another worker to adopt."""
+        for task in [task for tasks in self.probing.values() for task in tasks]:
+            task.cancel()
+        for run in self.runs.values():
+            run.forget()
 
     # --- Sandbox ---
 
@@ -290,8 +303,7 @@ class Worker:
 
     async def remove(self) -> None:
         """Leave nothing of the pod, neither here nor in the API."""
-        for task in [t for tasks in self.probing.values() for t in tasks]:
-            task.cancel()
+        self.abandon()
         await self.write_status()
         await self.release()
         self.volumes.tear_down()
@@ -664,3 +676,14 @@ def all_statuses(pod: Object) -> list[Object]:
         *(status.get("initContainerStatuses") or []),
         *(status.get("containerStatuses") or []),
     ]
+
+
+def remove_pod(directory: Path) -> None:
+    """End a pod's shims and remove its mounts and files."""
+    for path in directory.glob(f"containers/*/*/{shim.SHIM}"):
+        kill_shim(read(path))
+    netns.remove(directory / "network")
+    for path in (directory / "volumes").glob("*"):
+        if path.is_mount():
+            umount(str(path))
+    shutil.rmtree(directory, ignore_errors=True)

@@ -29,6 +29,8 @@ POD: dict[str, Any] = {
     },
     "status": {"podIP": "10.244.0.9", "podIPs": [{"ip": "10.244.0.9"}], "hostIP": "10.244.0.1"},
 }
+MEMORY_IN_MI = {"resource": "limits.memory", "divisor": "1Mi"}
+OPTIONAL_KEY = {"name": "settings", "key": "no", "optional": True}
 OBJECTS: dict[tuple[str, str], dict[str, Any]] = {
     ("configmaps", "settings"): {
         "kind": "ConfigMap",
@@ -99,12 +101,12 @@ def test_values_from_everywhere_later_ones_win() -> None:
                 {"name": "A", "value": "$(S_colour)!"},
                 {"name": "B", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "pass"}}},
                 {"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
-                {"name": "D", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
-                {"name": "E", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "no", "optional": True}}},
+                {"name": "D", "valueFrom": {"resourceFieldRef": MEMORY_IN_MI}},
+                {"name": "E", "valueFrom": {"configMapKeyRef": OPTIONAL_KEY}},
                 {"name": "BASE", "value": "$(BASE)2"},
             ],
         }
-    )  # fmt: skip
+    )
     assert found == {
         "BASE": "b2",
         "S_colour": "blue",

@@ -14,7 +14,11 @@ def test_zero_and_absent_are_the_defaults() -> None:
     [
         pytest.param(False, [True], [True], False, id="ready at the first success"),
         pytest.param(
-            True, [False, False, False], [True, True, False], True, id="unready at the third failure"
+            True,
+            [False, False, False],
+            [True, True, False],
+            True,
+            id="unready at the third failure",
         ),
         pytest.param(
             True,
