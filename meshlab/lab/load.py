@@ -178,7 +178,8 @@ class Load:
     def __init__(self, command: Sequence[str], *, url: str, shown: str, key: str) -> None:
         """Start `command`, which streams NDJSON on stdout and keeps the lease on stdin.
 
-        A load with the same `key` that still runs is replaced: a cell can be run twice.
+        A load with the same `key` that still runs is replaced, so that a cell can be run twice;
+        one that ends by itself has none ("").
         """
         self.url = url
         self.command = shown
@@ -231,7 +232,7 @@ class Load:
             url,
         ]
         shown = shlex.join(["meshlab", "load", *flags, url])
-        load = cls(command, url=url, shown=shown, key=f"outside {url}")
+        load = cls(command, url=url, shown=shown, key="" if wait else f"outside {url}")
         return load._run(options) if wait else load
 
     @classmethod
@@ -253,7 +254,7 @@ class Load:
             "--", "fortio", "load", "-stream", "-lease", *flags, url,
         ]  # fmt: skip
         shown = shlex.join(["kubectl", "exec", *where, "--", "fortio", "load", *flags, url])
-        load = cls(command, url=url, shown=shown, key=f"{namespace}/{pod} {url}")
+        load = cls(command, url=url, shown=shown, key="" if wait else f"{namespace}/{pod} {url}")
         return load._run(options) if wait else load
 
     # what was seen
@@ -451,6 +452,8 @@ _RUNNING: dict[str, Load] = {}
 
 
 def _replace(key: str, load: Load) -> None:
+    if not key:
+        return
     before = _RUNNING.get(key)
     _RUNNING[key] = load
     if before is not None and before.running:

@@ -1,6 +1,6 @@
 """`make labs`: every notebook from its top by papermill, and a report in which each chart is seen.
 
-A notebook passes when it ran to its end and each of its checkpoints left a passed result behind: one
+A notebook passes when it ran to its end and each of its checkpoints left a passed result: one
 that stopped early, or skipped a checkpoint, does not pass by having raised nothing.
 """
 
