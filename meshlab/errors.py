@@ -1,7 +1,7 @@
 """What can go wrong, by what the one who catches it does.
 
-An error carries its parts (object, field, found, allowed, fix), not only a sentence, so that a NACK,
-the command line and a notebook can each point at the line that is wrong.
+An error carries its parts (object, field, found, allowed, fix), not only a sentence, so that a
+NACK, the command line and a notebook can each point at the line that is wrong.
 """
 
 
