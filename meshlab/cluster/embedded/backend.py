@@ -80,25 +80,21 @@ class Embedded:
         directory = state_dir(name)
         if not directory.exists():
             return
-        began = time.monotonic()
-        progress(Step(name="processes"))
-        kill_processes(main_processes(directory))
-        kill_processes(processes(directory))
-        progress(Step(name="processes", seconds=time.monotonic() - began, done=True))
-        shutil.rmtree(directory)
+        with locked(directory):
+            end_processes(directory, progress)
+            shutil.rmtree(directory)
         with contextlib.suppress(OSError):  # not empty: other clusters live there
             directory.parent.rmdir()
 
     def stop(self, name: str, progress: Progress) -> None:
         directory = state_dir(name)
-        facts = read_facts(directory)
-        began = time.monotonic()
-        progress(Step(name="processes"))
-        if is_alive(facts.get("watchdog", {})):
-            kill_processes([facts["watchdog"]["pid"]], signal.SIGTERM)
-        kill_processes(main_processes(directory))
-        kill_processes(processes(directory))
-        progress(Step(name="processes", seconds=time.monotonic() - began, done=True))
+        if not directory.exists():
+            raise absent(name)
+        with locked(directory):
+            watchdog = read_facts(directory).get("watchdog") or {}
+            if is_alive(watchdog):
+                kill_processes([watchdog["pid"]], signal.SIGTERM)
+            end_processes(directory, progress)
 
     def status(self, name: str) -> Status:
         directory = state_dir(name)
@@ -128,14 +124,25 @@ class Embedded:
     def kubeconfig(self, name: str) -> Path:
         path = state_dir(name) / KUBECONFIG
         if not path.exists():
-            raise ClusterError(
-                f"there is no cluster {name!r}", fix=f"Make it: meshlab up --name {name}"
-            )
+            raise absent(name)
         return path
 
     def names(self) -> list[str]:
         places = home().iterdir() if home().exists() else []
         return sorted(path.name for path in places if path.is_dir())
+
+
+def absent(name: str) -> ClusterError:
+    return ClusterError(f"there is no cluster {name!r}", fix=f"Make it: meshlab up --name {name}")
+
+
+def end_processes(directory: Path, progress: Progress) -> None:
+    """End a cluster's processes, those first that would start others again."""
+    began = time.monotonic()
+    progress(Step(name="processes"))
+    kill_processes(main_processes(directory))
+    kill_processes(processes(directory))
+    progress(Step(name="processes", seconds=time.monotonic() - began, done=True))
 
 
 def check_machine() -> None:

@@ -19,6 +19,7 @@ import uvloop
 
 from meshlab.cluster import kubeconfig
 from meshlab.cluster.embedded.apiserver.app import ApiServer
+from meshlab.cluster.embedded.client import Client
 from meshlab.cluster.embedded.controller import manager
 from meshlab.cluster.embedded.linux import PR_SET_PDEATHSIG, prctl
 from meshlab.cluster.embedded.network import netns
@@ -75,9 +76,10 @@ async def serve(
     url = f"https://127.0.0.1:{listener.getsockname()[1]}"
     kubeconfig.write(state_dir / KUBECONFIG, api.admin_kubeconfig(url))
     report.say("network and node")
-    await Network(api.client, host).start()
+    parts += await Network(api.client, host).start()
     parts += manager.start(api.client)
-    await node.start(api.client)
+    parts += await node.start(api.client)
+    await default_account(api.client)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     write_facts(state_dir, ready=True)
     report.say(READY)
@@ -88,6 +90,13 @@ async def serve(
         for task in done:
             log.error("%s ended", task.get_name(), exc_info=task.exception())
         sys.exit(1)
+
+
+async def default_account(client: Client) -> None:
+    """Wait until the namespace `default` has its ServiceAccount, so that it takes pods."""
+    async for _, account in client.watch("serviceaccounts", "default"):
+        if account["metadata"]["name"] == "default":
+            return
 
 
 async def wait_for(event: asyncio.Event) -> None:

@@ -68,14 +68,9 @@ def running(api: client.CoreV1Api, name: str) -> dict[str, Any]:
 
 def start_pod(backend: Embedded, name: str) -> client.CoreV1Api:
     api = core(backend, name)
-    wait_for(lambda: has_account(api), "default service account")
     api.create_namespaced_pod("default", pod("sleeper", ["sleep", "1000"]))
     running(api, "sleeper")
     return api
-
-
-def has_account(api: client.CoreV1Api) -> bool:
-    return bool(api.list_namespaced_service_account("default").items)
 
 
 def traces(directory: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
-from meshlab.cluster.embedded.client import Client
+from meshlab.cluster.embedded.client import ApiError, Client
 from meshlab.cluster.embedded.network import dns
 from meshlab.cluster.embedded.network.index import Key, ServiceIndex
 from meshlab.cluster.embedded.network.relay import HostSockets, Relay
@@ -21,7 +21,9 @@ from meshlab.errors import MeshlabError
 
 SERVICES = "services"
 SLICES = "endpointslices.discovery.k8s.io"
-LOAD_BALANCER = {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}}
+HOST = [{"ip": "127.0.0.1"}]
+"""`status.loadBalancer.ingress` of a Service of type LoadBalancer."""
+RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +42,19 @@ class Network:
         self.dirty: set[Key] = set()
         self.changed = asyncio.Event()
 
-    async def start(self) -> None:
-        """Serve DNS and put in force what is there; then follow changes."""
+    async def start(self) -> list[asyncio.Task[None]]:
+        """Serve DNS and put in force what is there; return the tasks that follow changes."""
         for service in self.client.list(SERVICES):
             self.dirty.add(self.index.apply_service("ADDED", service))
         for piece in self.client.list(SLICES):
             self.dirty.add(self.index.apply_slice("ADDED", piece))
         await dns.start(self.index, DNS_ADDRESS)
         await self.sync(TABLE)
-        spawn(self.watch_services(), "watch services")
-        spawn(self.watch_slices(), "watch endpoint slices")
-        spawn(self.run(), "services")
+        return [
+            spawn(self.watch_services(), "watch services"),
+            spawn(self.watch_slices(), "watch endpoint slices"),
+            spawn(self.run(), "services"),
+        ]
 
     async def watch_services(self) -> None:
         async for event, service in self.client.watch(SERVICES):
@@ -68,7 +72,13 @@ class Network:
         while True:
             await self.changed.wait()
             self.changed.clear()
-            await self.sync()
+            dirty = set(self.dirty)
+            try:
+                await self.sync()
+            except MeshlabError:
+                log.exception("services %s; trying again", sorted(dirty))
+                self.dirty |= dirty
+                asyncio.get_running_loop().call_later(RETRY_SECONDS, self.changed.set)
 
     async def sync(self, prelude: str = "") -> None:
         """Bring rules, relays and load balancers to what the changed Services say."""
@@ -129,21 +139,24 @@ class Network:
 
     async def sync_load_balancer(self, service: dict[str, Any] | None) -> None:
         """Give a Service of type LoadBalancer its address, the host's loopback."""
-        if service is None or service["spec"].get("type") != "LoadBalancer":
+        if service is None:
             return
-        if (service.get("status") or {}).get("loadBalancer") == LOAD_BALANCER["loadBalancer"]:
+        status = (service.get("status") or {}).get("loadBalancer") or {}
+        wanted = HOST if service["spec"].get("type") == "LoadBalancer" else None
+        if status.get("ingress") == wanted:
             return
         metadata = service["metadata"]
         try:
             await self.client.patch(
                 SERVICES,
                 metadata["name"],
-                {"status": LOAD_BALANCER},
+                {"status": {"loadBalancer": {"ingress": wanted}}},
                 metadata["namespace"],
                 subresource="status",
             )
-        except MeshlabError as error:
-            log.warning("status of service %s: %s", metadata["name"], error)
+        except ApiError as error:
+            if error.status_code != 404:  # deleted meanwhile
+                raise
 
 
 def node_ports(service: dict[str, Any]) -> dict[int, tuple[str, int]]:

@@ -117,7 +117,7 @@ async def new_lines(directory: Path, file: BinaryIO, watch: int) -> AsyncIterato
     rest = b""
     with contextlib.ExitStack() as stack:
         while True:
-            over = (directory / shim.EXIT).exists()
+            over = is_over(directory)
             rotated = not same_file(file, directory / FILE)
             rest += file.read()
             *whole, rest = rest.split(b"\n")
@@ -138,3 +138,8 @@ def same_file(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return True  # between the two steps of a rotation, or deleted
+
+
+def is_over(directory: Path) -> bool:
+    """Return whether nothing will be written any more: the run has ended, or was removed."""
+    return (directory / shim.EXIT).exists() or not directory.exists()

@@ -64,8 +64,8 @@ class Node:
         last = self.state_dir / LAST_ADDRESS
         return Addresses(used, last=last.read_text() if last.exists() else NODE_ADDRESS)
 
-    async def start(self, client: Client) -> None:
-        """Register the node and begin to look after its pods."""
+    async def start(self, client: Client) -> list[asyncio.Task[None]]:
+        """Register the node and look after its pods; return the tasks that do."""
         self.client = client
         self.context = Context(
             client=client,
@@ -78,10 +78,12 @@ class Node:
         self.spawner.start()
         await self.sweep()
         await self.register()
-        spawn(self.watch_pods(), "watch pods")
-        spawn(self.watch_config("configmaps"), "watch config maps")
-        spawn(self.watch_config("secrets"), "watch secrets")
-        spawn(self.heartbeat(), "node heartbeat")
+        return [
+            spawn(self.watch_pods(), "watch pods"),
+            spawn(self.watch_config("configmaps"), "watch config maps"),
+            spawn(self.watch_config("secrets"), "watch secrets"),
+            spawn(self.heartbeat(), "node heartbeat"),
+        ]
 
     async def sweep(self) -> None:
         """End what is left of pods that were deleted while nobody was here."""

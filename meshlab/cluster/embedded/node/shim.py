@@ -27,6 +27,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -111,6 +112,14 @@ def drop_privileges(spec: dict[str, Any]) -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
+def take_streams(streams: list[int], uid: int) -> None:
+    """Make descriptors the standard streams, which their user may open again as /dev/stdout."""
+    for number, fd in enumerate(streams):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, uid, -1)
+        os.dup2(fd, number)
+
+
 def run_program(argv: list[str], env: dict[str, str], cwd: str) -> None:
     """Become `argv`, found on the PATH of `env`."""
     os.chdir(cwd)
@@ -146,8 +155,7 @@ def become_container(
     target = os.path.join(directory, "root")
     os.makedirs(target, exist_ok=True)
     root.enter(spec, target)
-    for number, fd in enumerate(streams):
-        os.dup2(fd, number)
+    take_streams(streams, spec["uid"])
     drop_privileges(spec)
     run_program(spec["argv"], spec["env"], spec["cwd"])
 
@@ -164,8 +172,7 @@ def become_exec(
         os.close(control)
         os.login_tty(terminal)
     else:
-        for number, fd in enumerate(streams):
-            os.dup2(fd, number)
+        take_streams(streams, spec["uid"])
     drop_privileges(spec)
     run_program(request["exec"], {**spec["env"], **request.get("env", {})}, spec["cwd"])
 

@@ -103,6 +103,12 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def test_any_user_may_open_its_own_output(spawner: Spawner, make_spec: Any, tmp_path: Path) -> None:
+    spec = make_spec(["sh", "-c", "echo opened > /dev/stdout"], securityContext={"runAsUser": 1337})
+    end, text = play(output(spawner, tmp_path / "run", spec))
+    assert (end.code, text) == (0, "opened")
+
+
 def test_the_shims_death_is_the_containers(
     spawner: Spawner, make_spec: Any, tmp_path: Path
 ) -> None:

@@ -92,8 +92,6 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
         backend = Embedded()
         backend.up("pods", silent)
         api = client.CoreV1Api(config.new_client_from_config(str(backend.kubeconfig("pods"))))
-        while not api.list_namespaced_service_account("default").items:
-            time.sleep(0.02)
         yield Pods(api)
         api.api_client.close()
         backend.down("pods", silent)
