@@ -7,6 +7,7 @@ import re
 from collections import Counter
 
 import pytest
+
 from meshlab.lab.share import accepted
 
 from .conftest import MANIFESTS, Cluster

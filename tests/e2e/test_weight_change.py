@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from meshlab.lab.share import accepted
 
 from .conftest import MANIFESTS, Cluster
