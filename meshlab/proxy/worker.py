@@ -150,11 +150,15 @@ class Worker:
                 state.drain_connections()
         runtime.clusters = clusters
         runtime.routes = routes
+        live = {stat_prefix(state.config) for state in clusters.values()}
         for name, earlier in before.items():
             if clusters.get(name) is not earlier:
                 earlier.close()
-            if name not in clusters:
-                self.stats.drop(f"cluster.{earlier.config.stat_name or name}.")
+            prefix = stat_prefix(earlier.config)
+            if prefix not in live:
+                # `cluster.a.` is also the beginning of cluster `a.b`, which may live on.
+                keep = tuple(other for other in live if other.startswith(prefix))
+                self.stats.drop(prefix, keep)
         self._swap_listeners(listeners)
         self.snapshot = snapshot
 
@@ -195,8 +199,8 @@ class Worker:
     async def drain(self, seconds: float) -> None:
         """Tell clients to go elsewhere for `seconds`, then accept no more.
 
-        Answers carry `connection: close`; idle connections end at once. It is over early when the
-        last connection has ended.
+        Answers carry `connection: close`; idle connections end after a second. It is over early
+        when the last connection has ended.
         """
         self._runtime.draining = True
         for listener in self.listeners.values():
@@ -232,6 +236,10 @@ def takes_over(config: Listener, earlier: ActiveListener | None) -> bool:
         and config.additional_addresses == old.additional_addresses
         and config.reuse_port == old.reuse_port
     )
+
+
+def stat_prefix(config: Cluster) -> str:
+    return f"cluster.{config.stat_name or config.name}."
 
 
 def uses_tls(config: Cluster) -> bool:

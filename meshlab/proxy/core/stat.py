@@ -4,6 +4,7 @@ Names are Envoy's dotted ones (`cluster.web.upstream_rq_total`); Istio's metrics
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
 BUCKETS = (
     *(0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0),
@@ -92,11 +93,18 @@ class StatRegistry:
             found = self.histograms[name, labels] = Histogram(name, labels)
         return found
 
-    def drop(self, prefix: str) -> None:
-        """Forget the statistics of what is gone (`cluster.web.`)."""
-        for key in [key for key in self.counters if key[0].startswith(prefix)]:
+    def drop(self, prefix: str, keep: tuple[str, ...] = ()) -> None:
+        """Forget the statistics of what is gone (`cluster.web.`), except those under `keep`."""
+        for key in gone(self.counters, prefix, keep):
             del self.counters[key]
-        for key in [key for key in self.gauges if key[0].startswith(prefix)]:
+        for key in gone(self.gauges, prefix, keep):
             del self.gauges[key]
-        for key in [key for key in self.histograms if key[0].startswith(prefix)]:
+        for key in gone(self.histograms, prefix, keep):
             del self.histograms[key]
+
+
+def gone(
+    keys: Iterable[tuple[str, Labels]], prefix: str, keep: tuple[str, ...]
+) -> list[tuple[str, Labels]]:
+    """Return the keys under `prefix` and under none of `keep`."""
+    return [key for key in keys if key[0].startswith(prefix) and not key[0].startswith(keep)]

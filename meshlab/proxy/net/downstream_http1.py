@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 _STATUS_LINES = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in REASONS.items()
 }
+_DRAIN_IDLE = 1.0
+"""Seconds a draining connection is given for one more request, which learns that it is the last.
+Closed at once it would meet requests already on their way."""
 _PIPELINE_MAX = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
 
@@ -105,7 +108,7 @@ class DownstreamHttp1(asyncio.Protocol):
 
     @property
     def idle(self) -> bool:
-        return self.stream is None and not self._closing
+        return self.stream is None and not self._closing and not self._reader.buffer
 
     def data_received(self, data: bytes) -> None:
         self._manager.stats.cx_rx_bytes_total.value += len(data)
@@ -386,15 +389,12 @@ class DownstreamHttp1(asyncio.Protocol):
             transport.resume_reading()
         self._close_timer = self._manager.runtime.timers.after(seconds, transport.close)
 
-    def close_if_idle(self) -> None:
-        """End a connection that waits for its next request (drain, idle timeout)."""
-        if self.idle and not self._reader.buffer:
-            self._close()
-
     def close_if_expired(self, now: float) -> None:
         """End the connection when it has been idle, or open, for as long as it may."""
         config = self._manager.config
-        if config.idle_timeout and self.idle and now - self.last_used > config.idle_timeout:
+        if self._listener.draining and self.idle and now - self.last_used > _DRAIN_IDLE:
+            self._close()
+        elif config.idle_timeout and self.idle and now - self.last_used > config.idle_timeout:
             self._manager.stats.cx_idle_timeout.value += 1
             self._close()
         elif (

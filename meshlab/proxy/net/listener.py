@@ -249,10 +249,8 @@ class ActiveListener:
             connection.close_if_expired(now)
 
     def drain(self) -> None:
-        """Answer with `connection: close` from now on; idle connections end at once."""
+        """Answer with `connection: close` from now on; idle connections end in a while."""
         self.draining = True
-        for connection in list(self.open):
-            connection.close_if_idle()
 
     def close_sockets(self) -> None:
         """Accept no more."""

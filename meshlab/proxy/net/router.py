@@ -74,6 +74,18 @@ RESET_FLAGS = {
     Reset.REMOTE_RESET: UR,
     Reset.PER_TRY_TIMEOUT: UT,
 }
+STEERING = frozenset(
+    {
+        b"x-envoy-retry-on",
+        b"x-envoy-retry-grpc-on",
+        b"x-envoy-max-retries",
+        b"x-envoy-retriable-status-codes",
+        b"x-envoy-retriable-header-names",
+        b"x-envoy-upstream-rq-timeout-ms",
+        b"x-envoy-upstream-rq-per-try-timeout-ms",
+    }
+)
+"""What a request asks of this proxy, and of this proxy only."""
 TUNNEL = -3
 """Body length after an upgrade: bytes, for as long as they come."""
 
@@ -400,10 +412,15 @@ class Stream:
         if self.upstream is None:
             # Nobody takes the body yet: the client waits until there is a connection.
             self.connection.pause_reading()
-        elif self._retry is not None:
-            self._retry = None  # too large to be sent twice
-            self._replay.clear()
+        else:
+            self._abandon_replay()
+            self._replay = []
             self._replay_size = 0
+
+    def _abandon_replay(self) -> None:
+        """The body is too large to be kept for another try."""
+        if self._retry is not None:
+            self._retry = None
             if self.cluster is not None:
                 self.cluster.stats.retry_or_shadow_abandoned.value += 1
 
@@ -581,6 +598,8 @@ class Stream:
         self._timeout, self._per_try = timeouts(
             action.timeout, policy.per_try_timeout if policy else 0.0, headers
         )
+        for name in STEERING.intersection(headers.names):
+            headers.remove(name)
         expected = self._per_try or self._timeout
         if expected and not manager.suppress_envoy_headers:
             headers.set(b"x-envoy-expected-rq-timeout-ms", b"%d" % (expected * 1000))
@@ -694,11 +713,13 @@ class Stream:
         info.first_upstream_byte_sent = self.manager.runtime.now()
         wire = self._request_wire()
         info.upstream_bytes_sent += len(wire)
-        if self._retry is None and self._replay:
+        if self._replay_size > self._length_limit:
+            self._abandon_replay()
+        if self._retry is None:
             self._replay = []
             self._replay_size = 0
-            if not self.request_done:
-                self.connection.resume_reading()
+        if not self.request_done:
+            self.connection.resume_reading()
         if self._paused_upstream:
             connection.pause_reading()
         connection.send_head(self, self.head.method, wire, end=self.request_done)

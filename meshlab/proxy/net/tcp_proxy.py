@@ -434,9 +434,6 @@ class TcpConnection(asyncio.Protocol):
         self._proxy.stats.max_downstream_connection_duration.value += 1
         self._close(abort=False)
 
-    def close_if_idle(self) -> None:
-        """A TCP connection cannot know whether it is idle: it stays until it ends or is aborted."""
-
     def close_if_expired(self, now: float) -> None:
         """Timers of its own see to that."""
 
