@@ -28,7 +28,10 @@ def run(args: argparse.Namespace) -> int:
     if args.lesson is None:
         option.show(lessons(), args.output)
         return 0
-    lab = Lab(args.lesson.zfill(2), cluster=args.name)
-    verb = {"goto": lab.reset, "reset": lab.reset, "status": lab.status, "solve": lab.solve}
-    print(verb[args.what]().text())
+    begins = args.what in ("goto", "reset")
+    lab = Lab(args.lesson, cluster=args.name, start=begins)
+    if begins:
+        print(lab.started)
+    else:
+        option.show(lab.solve() if args.what == "solve" else lab.status(), args.output)
     return 0
