@@ -18,6 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--filename", required=True, metavar="FILE", help="a file, a folder, or - for input"
     )
+    parser.add_argument(
+        "-n", "--namespace", default="default", help="for objects that name none (default: default)"
+    )
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
     parser.add_argument(
         "--set",
@@ -32,9 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from meshlab import install, manifest
     from meshlab.cli.install import show
     from meshlab.cli.up import settings
-    from meshlab.control.inject import inject_documents
+    from meshlab.control.inject import inject_manifest
 
     source = args.filename if args.filename != "-" else sys.stdin.read() + "\n"
     wished = install.settings(**settings(args.set))
-    show(list(inject_documents(manifest.read(source), wished.injection)), args.output)
+    documents = manifest.read(source)
+    made = [inject_manifest(one, args.namespace, wished.injection) for one in documents]
+    show(made, args.output)
     return 0
