@@ -37,9 +37,20 @@ def core(backend: Embedded, name: str) -> client.CoreV1Api:
     return client.CoreV1Api(config.new_client_from_config(str(backend.kubeconfig(name))))
 
 
-def pod(name: str, command: list[str]) -> dict[str, Any]:
-    container = {"name": "app", "image": "busybox", "command": command}
-    spec = {"containers": [container], "terminationGracePeriodSeconds": 1}
+def pod(name: str) -> dict[str, Any]:
+    """Return a pod that runs only if its volumes are there and its init container has run."""
+    token = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    script = f"cat {token} > /dev/null && test -e /shared/file && exec sleep 1000"
+    shared = [{"name": "shared", "mountPath": "/shared"}]
+    app = {"name": "app", "image": "busybox", "command": ["sh", "-c", script]}
+    init = {"name": "init", "image": "busybox", "command": ["touch", "/shared/file"]}
+    spec = {
+        "securityContext": {"runAsUser": 1000},
+        "initContainers": [{**init, "volumeMounts": shared}],
+        "containers": [{**app, "volumeMounts": shared}],
+        "volumes": [{"name": "shared", "emptyDir": {"medium": "Memory"}}],
+        "terminationGracePeriodSeconds": 1,
+    }
     return {"metadata": {"name": name}, "spec": spec}
 
 
@@ -68,7 +79,7 @@ def running(api: client.CoreV1Api, name: str) -> dict[str, Any]:
 
 def start_pod(backend: Embedded, name: str) -> client.CoreV1Api:
     api = core(backend, name)
-    api.create_namespaced_pod("default", pod("sleeper", ["sleep", "1000"]))
+    api.create_namespaced_pod("default", pod("sleeper"))
     running(api, "sleeper")
     return api
 

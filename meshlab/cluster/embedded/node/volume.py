@@ -78,12 +78,10 @@ class Volumes:
     async def set_up_one(self, spec: Object) -> None:
         path = self.path(spec["name"])
         if "emptyDir" in spec:
-            if not path.exists():
-                self.make(path, memory=(spec["emptyDir"] or {}).get("medium") == "Memory")
+            self.make(path, memory=(spec["emptyDir"] or {}).get("medium") == "Memory")
             return
         files = await self.files(spec)
-        if not path.exists():
-            self.make(path, memory=True)
+        self.make(path, memory=True)
         write_atomically(path, files, self.group)
 
     @property
@@ -94,7 +92,10 @@ class Volumes:
         return group
 
     def make(self, path: Path, *, memory: bool) -> None:
-        path.mkdir(parents=True)
+        """Make the volume's directory if it is not there; a tmpfs is gone after `stop`."""
+        if path.is_mount() if memory else path.exists():
+            return
+        path.mkdir(parents=True, exist_ok=True)
         if memory:
             mount("tmpfs", str(path), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0777")
         path.chmod(0o777)

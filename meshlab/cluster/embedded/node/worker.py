@@ -215,13 +215,33 @@ class Worker:
         known = self.directory / POD_FILE
         if not known.exists():
             return
-        if netns.exists(self.network):
-            self.address = json.loads(known.read_text())["address"]
+        over = (self.pod.get("status") or {}).get("phase") in {"Succeeded", "Failed"}
+        lost = not netns.exists(self.network)
+        address = json.loads(known.read_text())["address"]
+        if lost:
+            self.context.addresses.give_back(address)
+        else:
+            self.address = address
+        if lost and not over:
+            await self.event(
+                "Normal", "SandboxChanged", "Pod sandbox changed, it will be re-created."
+            )
         for container in self.containers:
-            self.adopt_container(container)
+            if lost and not over:
+                self.begin_again(container)
+            else:
+                self.adopt_container(container)
         for spec in self.pod["spec"].get("volumes") or []:
             if "projected" in spec and self.address:
                 await self.volumes.set_up(only=spec["name"])
+
+    def begin_again(self, container: Container) -> None:
+        """The pod's network is gone, with all that ran in it and what init containers did to it."""
+        attempts = self.attempts(container.name)
+        if attempts:
+            container.restarts = attempts[-1]
+            end = outcome(self.run_directory(container.name, attempts[-1]))
+            container.previous = end or LOST
 
     def adopt_container(self, container: Container) -> None:
         attempts = self.attempts(container.name)
