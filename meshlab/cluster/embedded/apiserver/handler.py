@@ -10,7 +10,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from meshlab.cluster.embedded.apiserver import discovery, openapi
+from meshlab.cluster.embedded.apiserver import discovery, openapi, openapi_v2
 from meshlab.cluster.embedded.apiserver import exec as exec_channel
 from meshlab.cluster.embedded.apiserver.auth import (
     AUTHENTICATED,
@@ -249,6 +249,10 @@ class Handler:
         document = self._found_document(request, parts)
         if document is None:
             raise no_such_path()
+        if "swagger" in document and openapi_v2.ASKED_AS in request.headers.get("accept", ""):
+            encoded = openapi_v2.encode_document(document)
+            await self._send(request, encoded, 200, openapi_v2.MEDIA_TYPE.encode())
+            return
         media = b"application/json"
         if document.get("kind") == "APIGroupDiscoveryList":
             version = document["apiVersion"].rpartition("/")[2]

@@ -45,7 +45,7 @@ def document(catalog: Catalog, group: str, version: str) -> Json | None:
     found = of_version(catalog, group, version)
     if not found:
         return None
-    schemas = Schemas("#/components/schemas/")
+    schemas = Schemas("#/components/schemas/", wrapped=True)
     paths: Json = {}
     for resource, served in found:
         name = schemas.add(resource, served)
@@ -60,7 +60,7 @@ def document(catalog: Catalog, group: str, version: str) -> Json | None:
 
 def document_v2(catalog: Catalog) -> Json:
     """Return `/openapi/v2`: all definitions, for older clients."""
-    schemas = Schemas("#/definitions/")
+    schemas = Schemas("#/definitions/", wrapped=False)
     for resource in catalog:
         for version in resource.versions:
             if version.served:
@@ -71,9 +71,11 @@ def document_v2(catalog: Catalog) -> Json:
 class Schemas:
     """Collects the named schemas of a document, with descriptions."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, *, wrapped: bool) -> None:
         self.found: Json = {}
         self._prefix = prefix
+        self._wrapped = wrapped
+        """Whether a reference with words beside it is wrapped in `allOf` (v3)."""
         text = Path(__file__).with_name("builtin_description.json").read_bytes()
         self._about: Json = json.loads(text)
 
@@ -122,7 +124,7 @@ class Schemas:
 
     def _field(self, schema: Json, description: str) -> Json:
         found = self._linked(schema)
-        if "$ref" in found:
+        if "$ref" in found and self._wrapped:
             ref = found.pop("$ref")
             found = {**found, "allOf": [{"$ref": ref}], "default": {}}
         if description:

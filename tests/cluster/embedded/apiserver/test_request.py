@@ -1,5 +1,6 @@
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -244,7 +245,5 @@ def test_protobuf_specials() -> None:
 @given(st.binary(max_size=200), st.sampled_from(["Pod", "Deployment", "Secret", "Nothing"]))
 def test_any_protobuf_is_an_object_or_refused(raw: bytes, kind: str) -> None:
     for body in (raw, MAGIC + raw, unknown("v1", kind, raw)):
-        try:
-            json.dumps(decode_protobuf(body))
-        except ApiError as error:
-            assert error.status_code in {400, 415}
+        with suppress(ApiError):
+            assert json.loads(json.dumps(decode_protobuf(body)))["kind"] == kind
