@@ -162,7 +162,7 @@ def overflow(cluster: Cluster) -> int:
     """Requests the blue pod's inbound proxy turned away, by its own counter."""
     stats = cluster.kubectl(
         "-n", "blue", "exec", "deploy/blue", "-c", "istio-proxy", "--",
-        "pilot-agent", "request", "GET", "stats?filter=inbound.8080.*overflow",
+        "pilot-agent", "request", "GET", "stats?filter=inbound.8080.*upstream_rq_pending_overflow",
     )  # fmt: skip
     return sum(int(line.rsplit(": ")[1]) for line in stats.splitlines() if ": " in line)
 
