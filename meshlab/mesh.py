@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +39,7 @@ Object = dict[str, Any]
 DEFAULT_NAME = "meshlab"
 ROOT_NAMESPACE = "istio-system"
 CONTROL_PLANE = f"/api/v1/namespaces/{ROOT_NAMESPACE}/services/istiod:15014/proxy"
+SYNC_PAGE = f"{CONTROL_PLANE}/debug/syncz"
 TOLD_TO_PROXIES = ("networking.istio.io", "security.istio.io")
 """API groups whose objects become configuration of the data plane."""
 ACK_TIMEOUT = 10.0
@@ -65,6 +67,10 @@ class Mesh:
             inject: whether new pods get a sidecar (label `istio-injection`); None: as it is.
         """
         present = self.kube.get("namespaces", name)
+        commands = [] if present else [f"kubectl create namespace {name}"]
+        if inject is not None:
+            label = f"{INJECTION}={_switch(inject)}"
+            commands.append(f"kubectl label namespace {name} {label} --overwrite")
         if present is None:
             made: Object = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             if inject is not None:
@@ -73,7 +79,7 @@ class Mesh:
         elif inject is not None:
             labels = {"metadata": {"labels": {INJECTION: _switch(inject)}}}
             self.kube.patch("namespaces", name, labels)
-        return Namespace(self, name)
+        return Namespace(self, name, commands)
 
     def apply(self, source: manifest.Source, *, namespace: str | None = None) -> Changes:
         """Apply manifests and wait until every proxy concerned has acknowledged them.
@@ -222,7 +228,9 @@ class Mesh:
         """Return what each proxy was sent and has acknowledged, as `istioctl proxy-status`."""
         from meshlab.observe.proxy_status import table
 
-        return table(self.debug("debug/syncz"), time.time())
+        shown = table(self.debug("debug/syncz"), time.time())
+        note = "\n".join(filter(None, [shown.note, f"$ kubectl get --raw {SYNC_PAGE}"]))
+        return replace(shown, note=note)
 
     def proxy_config(self, pod: str, what: str = "all", **columns: str) -> Table | list[Table]:
         """Return one proxy's configuration in istioctl's tables."""

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from meshlab import manifest, workload
 from meshlab.change import Changes
 from meshlab.errors import ClusterError
 from meshlab.observe.config_dump import VIEWS, choose, table
-from meshlab.observe.table import NOTE, Table
+from meshlab.observe.table import Table
 from meshlab.route import Route
 from meshlab.wait import until
 
@@ -168,9 +169,11 @@ class Pods(Sequence[Pod]):
 class Namespace:
     """A namespace of the mesh's cluster."""
 
-    def __init__(self, mesh: "Mesh", name: str) -> None:
+    def __init__(self, mesh: "Mesh", name: str, commands: Sequence[str] = ()) -> None:
         self._mesh = mesh
         self.name = name
+        self.commands = commands
+        """The kubectl lines that made it what it was asked to be."""
 
     def apply(self, source: manifest.Source) -> Changes:
         """Apply manifests; objects without a namespace go into this one."""
@@ -226,7 +229,11 @@ class Namespace:
             timeout=timeout,
             fix=f"See: kubectl -n {self.name} get pods; kubectl -n {self.name} get events",
         )
-        return self.pods()
+        which = [f"deployment/{name}" for name in deployments] or ["deployment --all"]
+        command = "; ".join(
+            f"kubectl -n {self.name} wait {name} --for=condition=Available" for name in which
+        )
+        return Pods(list(self.pods()), command)
 
     def scale(self, deployment: str, replicas: int, *, timeout: float = 60.0) -> Pods:
         """Scale a Deployment and wait until it has that many ready pods; return the pods."""
@@ -276,13 +283,17 @@ class Namespace:
             applier=lambda route: self._mesh.apply(route, namespace=self.name),
         )
 
+    def table(self) -> Table:
+        """Return its pods, and the lines that do the same below."""
+        pods = self.pods()
+        lines = "\n".join(f"$ {line}" for line in (*self.commands, pods.command))
+        return replace(pods.table(), title=f"namespace/{self.name}", note=lines)
+
     def __repr__(self) -> str:
-        return f"namespace/{self.name}\n{self.pods()!r}"
+        return self.table().text()
 
     def _repr_mimebundle_(self, **_: Any) -> Mapping[str, str]:
-        shown = self.pods().table()
-        head = f"<div style='{NOTE}'>namespace/{self.name}</div>"
-        return {"text/plain": repr(self), "text/html": head + shown.html()}
+        return self.table()._repr_mimebundle_()
 
 
 def _selector(labels: Mapping[str, str]) -> str:

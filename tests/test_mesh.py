@@ -55,12 +55,18 @@ def test_injection_is_a_label_that_stays_as_it_is_unless_told(mesh: ml.Mesh) -> 
         found = mesh.kube.get("namespaces", "labelled") or {}
         return found["metadata"]["labels"].get("istio-injection")
 
-    seen = []
+    seen, commands = [], []
     for inject in (True, None, False):
-        mesh.namespace("labelled", inject=inject)
+        commands.append(mesh.namespace("labelled", inject=inject).commands)
         seen.append(label())
     mesh.kube.delete("namespaces", "labelled")
     assert seen == ["enabled", "enabled", "disabled"]
+    say = "kubectl label namespace labelled istio-injection={} --overwrite"
+    assert commands == [
+        ["kubectl create namespace labelled", say.format("enabled")],
+        [],
+        [say.format("disabled")],
+    ]
 
 
 def test_apply_shows_what_changed(space: ml.Namespace) -> None:
