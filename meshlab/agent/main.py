@@ -20,6 +20,12 @@ from meshlab.agent.settings import Settings
 from meshlab.agent.upstream import Upstream
 
 LOG = logging.getLogger("meshlab.agent")
+_SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    # The data plane may ask every few seconds whether we live; gRPC's default calls that abuse.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
 ANY = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus dial the pod's address
 
 
@@ -71,7 +77,7 @@ async def _leave(settings: Settings, health: Health, child: DataPlane) -> None:
 
 async def _serve_sockets(settings: Settings, forwarder: Forwarder, secrets: SecretService) -> Any:
     """Open the XDS and the SDS socket, each with its own services only."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    server = grpc.aio.server(options=_SERVER_OPTIONS)
     server.add_generic_rpc_handlers((*forwarder.handlers(), secrets.handler()))
     before = os.umask(0o177)  # whoever can open the SDS socket gets the private key
     try:
