@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import os
 import ssl
 from typing import Any
 
@@ -82,7 +83,7 @@ async def tcp_socket(spec: Object, container: Object, address: str) -> None:
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        raise HandlerError(f"dial tcp {host}:{port}: {error.strerror or error}") from error
+        raise HandlerError(f"dial tcp {host}:{port}: {reason(error)}") from error
     writer.close()
 
 
@@ -99,10 +100,16 @@ async def http_get(spec: Object, container: Object, address: str, agent: str) ->
     try:
         status, body = await fetch(host, port, request.encode(), tls=scheme == "https")
     except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-        raise HandlerError(f'Get "{url}": {error}') from error
+        raise HandlerError(f'Get "{url}": {reason(error)}') from error
     if not 200 <= status < 400:
         text = body.decode(errors="replace").strip()
         raise HandlerError(f"HTTP probe failed with statuscode: {status} {text}".strip())
+
+
+def reason(error: Exception) -> str:
+    """Return the system's word for an error; event loops word it each in their own way."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)
 
 
 async def fetch(host: str, port: int, request: bytes, *, tls: bool) -> tuple[int, bytes]:
@@ -116,7 +123,10 @@ async def fetch(host: str, port: int, request: bytes, *, tls: bool) -> tuple[int
     try:
         writer.write(request)
         line = await reader.readuntil(b"\n")
-        status = int(line.split()[1])
+        version, _, rest = line.partition(b" ")
+        if not version.startswith(b"HTTP/"):
+            raise ValueError(f"malformed HTTP response {line[:32]!r}")
+        status = int(rest[:3])
         body = b""
         if status >= 400:
             await reader.readuntil(b"\r\n\r\n")
