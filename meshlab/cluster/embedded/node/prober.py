@@ -99,7 +99,7 @@ async def http_get(spec: Object, container: Object, address: str, agent: str) ->
     url = f"{scheme}://{host}:{port}/{path.removeprefix('/')}"
     try:
         status, body = await fetch(host, port, request.encode(), tls=scheme == "https")
-    except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+    except (OSError, EOFError, asyncio.LimitOverrunError, ValueError) as error:
         raise HandlerError(f'Get "{url}": {reason(error)}') from error
     if not 200 <= status < 400:
         text = body.decode(errors="replace").strip()
