@@ -107,7 +107,7 @@ def shares(
     requests: Sequence[Request],
     *,
     names: Sequence[str],
-    commanded: Weights = (),
+    commanded: Weights | None = None,
     began: float,
     until: float | None = None,
     seconds: float | None = None,
@@ -118,7 +118,7 @@ def shares(
     Args:
         requests: in the order of their ends.
         names: the answers, from the bottom; failed ones come on top.
-        commanded: what the configuration says, and since when.
+        commanded: what the configuration says, and since when; None: nothing ever does.
         began: unix time of x = 0.
         until: unix time of the right edge; None: the last request.
         seconds: how much time to show; None: all of it.
@@ -126,7 +126,8 @@ def shares(
     last = until or max((r.sent for r in requests), default=began)
     whole = max(last - began, 1.0)
     step = STEP_SECONDS if seconds else max(STEP_SECONDS, whole / MOST_POINTS)
-    found = windows(requests, step=step, cuts=[time for time, _ in commanded])
+    cuts = [time for time, _ in commanded or ()]
+    found = windows(requests, step=step, cuts=cuts)
     stack = [*names, FAILED]
     xs = [round(window.end - began, 2) for window in found]
     floor = [0.0] * len(found)
@@ -135,7 +136,8 @@ def shares(
         top = [round(low + w.share(name), 4) for low, w in zip(floor, found, strict=True)]
         marks.append(_area(name, xs, floor, top))
         floor = top
-    marks += _commanded(names[0], found, xs, commanded, began)
+    if commanded is not None:
+        marks += _commanded(names[0], found, xs, commanded, began)
     shown = seconds or whole
     left = max(last - began - shown, 0.0)
     text = [
@@ -148,7 +150,7 @@ def shares(
         x=Axis(title="seconds since the load began", low=left, high=left + max(shown, 5.0)),
         y=Axis(title="share of requests", percent=True, ticks=_percents()),
         marks=marks,
-        events=_changes(commanded, names[0], began, left),
+        events=_changes(commanded or (), names[0], began, left),
         note="" if not commanded else _band_note(names[0]),
         lines=text,
     )

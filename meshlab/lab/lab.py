@@ -282,8 +282,12 @@ class Lab:
         return told
 
     def watch(self, load: Load, names: Sequence[str] = COLORS, title: str = "") -> LiveChart:
-        """Show who answers a load, beside the weights that were told; moves until it ends."""
-        before = self.commanded()
+        """Show who answers a load, beside the weights that were told; moves until it ends.
+
+        Without sidecars nobody is told any weights.
+        """
+        meshed = self.lesson.sidecars
+        before = self.commanded() if meshed else []
         began = time.time()
 
         def draw(seconds: float | None) -> Plot:
@@ -291,7 +295,7 @@ class Lab:
             return chart.shares(
                 requests,
                 names=names,
-                commanded=self._told(before),
+                commanded=self._told(before) if meshed else None,
                 began=began,
                 seconds=seconds,
                 title=title or f"Who answers {load.url}",

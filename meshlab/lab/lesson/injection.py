@@ -212,23 +212,23 @@ def way(
 ) -> list[chart.Step]:
     """Return the stops of a request.
 
-    Each stop lies within the one before it. Lengths are measured at each proxy; where a bar begins
-    is set so that the rest of the time is shared by the way there and the way back.
+    Each stop lies within the one before it. Lengths are measured at each proxy; starts are told to
+    the millisecond, and moved by less than that where the stop before would not hold them.
     """
-    lengths = [
-        ("app: fortio", seconds, "app", "asks for http://bluegreen"),
-        ("sidecar of fortio, out", _seconds(outbound), "client",
+    stops = [
+        ("app: fortio", sent, seconds, "app", "asks for http://bluegreen"),
+        ("sidecar of fortio, out", began(outbound), _seconds(outbound), "client",
          f"route {outbound.get('route_name') or '-'}, picks {outbound.get('upstream_host', '-')}"),
-        ("sidecar of the called pod, in", _seconds(inbound), "server",
+        ("sidecar of the called pod, in", began(inbound), _seconds(inbound), "server",
          f"mutual TLS, SNI {inbound.get('requested_server_name') or '-'}"),
-        ("app: bluegreen", _upstream_seconds(inbound), "app",
+        ("app: bluegreen", began(inbound), _upstream_seconds(inbound), "app",
          f"answers {inbound.get('response_code')}"),
     ]  # fmt: skip
     steps: list[chart.Step] = []
     start, length = sent, seconds
-    for name, own, kind, detail in lengths:
+    for name, at, own, kind, detail in stops:
         own = min(own, length)  # clocks are read in different processes
-        start += (length - own) / 2
+        start = min(max(at, start), start + length - own)
         length = own
         steps.append(chart.Step(name, start, start + own, detail, kind))
     return steps
