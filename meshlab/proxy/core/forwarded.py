@@ -32,17 +32,6 @@ INTERNAL = (
     b"x-envoy-retriable-header-names",
     b"x-envoy-decorator-operation",
 )
-_PRIVATE = tuple(
-    ip_network(text)
-    for text in (
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "127.0.0.0/8",
-        "::1/128",
-        "fd00::/8",
-    )
-)
 
 
 def remove_hop_by_hop(headers: Headers) -> None:
@@ -56,19 +45,24 @@ def remove_hop_by_hop(headers: Headers) -> None:
             if option not in HOP_BY_HOP and not option.startswith(_KEPT):
                 headers.remove(option)
     for name in hops:
-        if name == b"te" and (headers.get(b"te") or b"").lower() == b"trailers":
-            continue
-        headers.remove(name)
+        if name == b"te" and wants_trailers(headers.joined(b"te") or b""):
+            headers.set(b"te", b"trailers")
+        else:
+            headers.remove(name)
+
+
+def wants_trailers(te: bytes) -> bool:
+    return any(part.partition(b";")[0].strip() == b"trailers" for part in te.lower().split(b","))
 
 
 def is_internal(address: str, ranges: tuple[str, ...] | None) -> bool:
-    """Tell whether an address is the mesh's own (`internal_address_config`; RFC 1918 without)."""
+    """Tell whether an address is the mesh's own (`internal_address_config`)."""
+    if not ranges:
+        return False
     try:
         ip = ip_address(address)
     except ValueError:
         return False
-    if ranges is None:
-        return any(ip in network for network in _PRIVATE)
     return any(ip in ip_network(text, strict=False) for text in ranges)
 
 

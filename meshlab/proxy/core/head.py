@@ -45,6 +45,12 @@ class Headers:
             return self.values[self.names.index(name)]
         return b",".join([v for n, v in zip(self.names, self.values, strict=True) if n == name])
 
+    def all(self, name: bytes) -> list[bytes]:
+        """Return the values of `name`, in order."""
+        if name not in self.names:
+            return []
+        return [v for n, v in zip(self.names, self.values, strict=True) if n == name]
+
     def add(self, name: bytes, value: bytes) -> None:
         self.names.append(name)
         self.values.append(value)

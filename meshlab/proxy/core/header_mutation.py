@@ -74,11 +74,11 @@ def compile_mutation(mutation: HeaderMutation) -> Mutate:
     def apply(headers: Headers, info: StreamInfo) -> None:
         for name in remove:
             headers.remove(name)
-        for name, render, action, keep_empty in add:
-            value = render(info).encode("latin-1", "replace")
-            if not value and not keep_empty:
-                continue
-            write_header(headers, name, value, action)
+        # All values first: none of them shall see what the others write.
+        values = [render(info).encode("latin-1", "replace") for _, render, _, _ in add]
+        for (name, _, action, keep_empty), value in zip(add, values, strict=True):
+            if value or keep_empty:
+                write_header(headers, name, value, action)
 
     return apply
 

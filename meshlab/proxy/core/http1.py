@@ -23,6 +23,12 @@ _BARE_LF = re.compile(rb"(?<!\r)\n")
 _FRAMING = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"}
 )
+METHODS = frozenset(
+    b"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE "
+    b"MKACTIVITY MKCALENDAR MKCOL MOVE M-SEARCH NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE "
+    b"PUT REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""Those that Envoy knows; others are refused as it does."""
 _HOST_ONLY = frozenset({b"host"})
 _CHUNK_LINE_MAX = 4096
 
@@ -193,7 +199,9 @@ def connection_options(headers: Headers) -> list[bytes]:
     return [option for part in value.lower().split(b",") if (option := part.strip(b" \t"))]
 
 
-def parse_request(block: bytes, max_headers: int = 100) -> RequestHead:
+def parse_request(
+    block: bytes, max_headers: int = 100, *, accept_http_10: bool = True
+) -> RequestHead:
     """Return the request head in `block`, which ends before the empty line (RFC 9112 §3).
 
     Raises:
@@ -204,8 +212,10 @@ def parse_request(block: bytes, max_headers: int = 100) -> RequestHead:
     if match is None:
         raise ProtocolError(f"request line {lines[0][:64]!r} is malformed")
     method, target, major, minor_digit = match.groups()
-    if major != b"1":
-        raise ProtocolError(f"HTTP/{major.decode()} on an HTTP/1 connection", status=505)
+    if method not in METHODS:
+        raise ProtocolError(f"method {method[:32]!r} is unknown")
+    if major != b"1" or (minor_digit != b"1" and not (accept_http_10 and minor_digit == b"0")):
+        raise ProtocolError("only HTTP/1.1 is spoken here", status=426, detail="low_version")
     del lines[0]
     headers = fields(lines, max_headers)
     head = RequestHead(method, target, 0 if minor_digit == b"0" else 1, headers)
@@ -238,9 +248,9 @@ def _read_framing(head: RequestHead, special: "frozenset[bytes]") -> None:
         if b"upgrade" in special and b"upgrade" in options and head.minor == 1:
             head.upgrade = (headers.joined(b"upgrade") or b"").lower()
     if b"expect" in special and head.minor == 1:
-        if (headers.joined(b"expect") or b"").lower() != b"100-continue":
-            raise ProtocolError("expectation other than 100-continue", status=417)
-        head.expect_continue = head.body != 0
+        # Expectations that are unknown here are for the server to judge, as with Envoy.
+        expected = (headers.joined(b"expect") or b"").lower()
+        head.expect_continue = expected == b"100-continue" and head.body != 0
 
 
 def _read_target(head: RequestHead) -> None:
@@ -439,9 +449,21 @@ class MessageReader:
         trailers: of the message, once complete.
     """
 
-    __slots__ = ("_chunked", "_left", "buffer", "complete", "max_head", "max_headers", "trailers")
+    __slots__ = (
+        "_chunked",
+        "_left",
+        "accept_http_10",
+        "buffer",
+        "complete",
+        "max_head",
+        "max_headers",
+        "trailers",
+    )
 
-    def __init__(self, max_head: int = 60 * 1024, max_headers: int = 100) -> None:
+    def __init__(
+        self, max_head: int = 60 * 1024, max_headers: int = 100, *, accept_http_10: bool = True
+    ) -> None:
+        self.accept_http_10 = accept_http_10
         self.buffer = b""
         self.complete = True
         self.trailers: Headers | None = None
@@ -487,7 +509,7 @@ class MessageReader:
         block = self.take_block()
         if block is None:
             return None
-        head = parse_request(block, self.max_headers)
+        head = parse_request(block, self.max_headers, accept_http_10=self.accept_http_10)
         self.begin_body(head.body)
         return head
 

@@ -87,7 +87,7 @@ class HttpConnectionManager:
     xff_num_trusted_hops: int = 0
     skip_xff_append: bool = False
     internal_addresses: tuple[str, ...] | None = None
-    """CIDRs of `internal_address_config`; None: RFC 1918 and the like, Envoy's default."""
+    """CIDRs of `internal_address_config`; none: every client is from outside, Envoy's default."""
     via: bytes = b""
     generate_request_id: bool = True
     preserve_external_request_id: bool = False

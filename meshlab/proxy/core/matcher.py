@@ -25,7 +25,7 @@ class StringMatch:
 class HeaderMatch:
     """One test of a request header (`route.v3.HeaderMatcher`).
 
-    Values of a header that stands several times are joined by a comma, as in Envoy.
+    Of a header that stands several times one value must pass; commas in a value part nothing.
     """
 
     name: bytes
@@ -114,8 +114,8 @@ def int_in_range(text: bytes, low: int, high: int) -> bool:
     return digits.isdigit() and low <= int(text) < high
 
 
-def compile_header(match: HeaderMatch, *, field: str = "") -> Callable[[bytes | None], bool]:
-    """Return the test as a function of the header's value; None means the header is not there."""
+def compile_header(match: HeaderMatch, *, field: str = "") -> Callable[[list[bytes]], bool]:
+    """Return the test as a function of all values of the header; [] means it is not there."""
     invert = match.invert
     if match.int_range is not None:
         low, high = match.int_range
@@ -125,14 +125,18 @@ def compile_header(match: HeaderMatch, *, field: str = "") -> Callable[[bytes | 
 
         test: Callable[[bytes], bool] = in_range
     elif match.value is None:
-        return lambda value: (value is not None) != invert
+        return lambda values: bool(values) != invert
     else:
         test = compile_string(match.value, field=field)
-    if match.treat_missing_as_empty:
-        return lambda value: test(value or b"") != invert
-    # Envoy: a test of a value that is not there never holds, inverted or not
-    # (`invert_match` of a missing header holds only for presence tests).
-    return lambda value: value is not None and test(value) != invert
+    missing_as_empty = match.treat_missing_as_empty
+
+    def passes(values: list[bytes]) -> bool:
+        if not values:
+            # Envoy: a test of a value that is not there never holds, inverted or not.
+            return missing_as_empty and test(b"") != invert
+        return any(test(value) for value in values) != invert
+
+    return passes
 
 
 def query_parameter(query: bytes, name: bytes) -> bytes | None:

@@ -6,19 +6,19 @@ from meshlab.proxy.core.http1 import RequestHead
 from meshlab.proxy.core.matcher import HeaderMatch, compile_header
 
 
-def request_value(head: RequestHead, name: bytes) -> bytes | None:
-    """Return the value a header matcher sees: all of a name, joined by a comma."""
-    if name[0] == 58:  # b":"
-        if name == b":method":
-            return head.method
-        if name == b":path":
-            return head.target
-        if name == b":authority":
-            return head.authority
-        if name == b":scheme":
-            return head.scheme or b"http"
-        return None
-    return head.headers.joined(name)
+def request_values(head: RequestHead, name: bytes) -> list[bytes]:
+    """Return the values that a header matcher sees."""
+    if name[0] != 58:  # b":"
+        return head.headers.all(name)
+    if name == b":method":
+        return [head.method]
+    if name == b":path":
+        return [head.target]
+    if name == b":authority":
+        return [head.authority] if head.authority is not None else []
+    if name == b":scheme":
+        return [head.scheme or b"http"]
+    return []
 
 
 def compile_headers(
@@ -33,6 +33,6 @@ def compile_headers(
         return None
 
     def all_hold(head: RequestHead) -> bool:
-        return all(test(request_value(head, name)) for name, test in tests)
+        return all(test(request_values(head, name)) for name, test in tests)
 
     return all_hold

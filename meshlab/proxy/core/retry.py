@@ -140,7 +140,7 @@ class Retry:
         if "retriable-status-codes" in on and status in self.policy.retriable_status_codes:
             return True
         if "retriable-headers" in on and any(
-            test(headers.joined(name)) for name, test in self._response
+            test(headers.all(name)) for name, test in self._response
         ):
             return True
         return GRPC_CONDITIONS.get(headers.get(b"grpc-status") or b"", "-") in on

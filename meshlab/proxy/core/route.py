@@ -263,7 +263,7 @@ def compile_path(match: PathMatch, field_path: str) -> Callable[[bytes], bool]:
         inside = inside.lower()
         return lambda path: path.lower() == value or path.lower().startswith(inside)
     if match.kind == "prefix" and value == b"/":
-        return lambda path: True
+        return lambda path: path[:1] == b"/"  # `*` of OPTIONS is no path
     ignore_case = not match.case_sensitive and match.kind != "regex"
     return compile_string(
         StringMatch(kind=match.kind, value=value, ignore_case=ignore_case), field=field_path

@@ -68,7 +68,11 @@ class DownstreamHttp1(asyncio.Protocol):
         config = manager.config
         self._listener = listener
         self._manager = manager
-        self._reader = MessageReader(config.max_request_headers_bytes, config.max_headers_count)
+        self._reader = MessageReader(
+            config.max_request_headers_bytes,
+            config.max_headers_count,
+            accept_http_10=config.accept_http_10,
+        )
         self._transport: asyncio.Transport | None = None
         self._head: RequestHead | None = None
         self._advancing = False
@@ -216,7 +220,7 @@ class DownstreamHttp1(asyncio.Protocol):
                 stream.on_downstream_closed()
                 self.abort()
                 return
-            stream.reply(error.status, str(error).encode("latin-1", "replace"), error.detail)
+            stream.reply(error.status, REASONS.get(error.status, b""), error.detail)
             return
         self._answer_broken(error)
 
@@ -233,19 +237,17 @@ class DownstreamHttp1(asyncio.Protocol):
         manager.stats.rq_total.value += 1
         manager.stats.count_response(error.status)
         reason = REASONS.get(error.status, b"")
-        self._write(
-            b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\ncontent-type: text/plain\r\n"
-            b"date: %b\r\nserver: %b\r\nconnection: close\r\n\r\n%b"
-            % (
-                error.status,
-                reason,
-                len(reason),
-                runtime.date(info.start_time),
-                manager.config.server_name,
-                reason,
-            )
-        )
-        info.bytes_sent = len(reason)
+        body = b"" if error.detail == "missing_host_header" else reason
+        headers = Headers.of((b"content-length", b"%d" % len(body)))
+        if body:
+            headers.add(b"content-type", b"text/plain")
+        headers.add(b"date", runtime.date(info.start_time))
+        headers.add(b"server", manager.config.server_name)
+        if manager.config.via:
+            headers.add(b"via", manager.config.via)
+        headers.add(b"connection", b"close")
+        self._write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (error.status, reason, headers.wire(), body))
+        info.bytes_sent = len(body)
         manager.log(info)
         self._close_gently()
 
@@ -257,6 +259,9 @@ class DownstreamHttp1(asyncio.Protocol):
         )
 
     # What a stream calls
+
+    def close_after_response(self) -> None:
+        self._keep_alive = False
 
     def send_informational(self, head: ResponseHead) -> None:
         self._write(

@@ -74,6 +74,8 @@ RESET_FLAGS = {
     Reset.REMOTE_RESET: UR,
     Reset.PER_TRY_TIMEOUT: UT,
 }
+BODILESS = frozenset({b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"})
+"""Methods whose requests say nothing of a body that they have not."""
 STEERING = frozenset(
     {
         b"x-envoy-retry-on",
@@ -94,6 +96,10 @@ class Downstream(Protocol):
     """The server side of a connection, as a request sees it."""
 
     info: ConnectionInfo
+
+    def close_after_response(self) -> None:
+        """Take no further request."""
+        ...
 
     def send_informational(self, head: ResponseHead) -> None:
         """Pass on a 1xx."""
@@ -140,6 +146,7 @@ class Stream:
         "_attempts",
         "_breakers",
         "_delay",
+        "_external",
         "_fault",
         "_host",
         "_idle_seconds",
@@ -211,6 +218,7 @@ class Stream:
         self._max_timer: Timer | None = None
         self._request_timer: Timer | None = None
         self._delay: Timer | None = None
+        self._external = False
         self._fault: CompiledFault | None = None
         self._idle_seconds = 0.0
         self._last_activity = 0.0
@@ -253,6 +261,9 @@ class Stream:
                 config.max_stream_duration, self._on_max_duration
             )
         table = manager.table()
+        if self._external and table is not None:
+            for name in table.config.internal_only_headers:
+                head.headers.remove(name)
         self.route = table.route(head, manager.runtime.dice()) if table is not None else None
         if self.route is not None:
             info.route_name = self.route.config.name
@@ -269,19 +280,19 @@ class Stream:
         config = manager.config
         head = self.head
         info = self.info
-        if head.minor == 0 and not config.accept_http_10:
-            self.reply(426, b"", "low_version")
-            return False
         if head.authority is None:
             if not config.default_host_for_http_10:
-                self.reply(400, b"", "missing_host_header")
-                return False
+                return self._refuse(400, b"", "missing_host_header")
             head.authority = config.default_host_for_http_10
             head.headers.set(b"host", head.authority)
             info.authority = head.authority
         if head.method == b"CONNECT":
-            self.reply(403, b"", "upgrade_failed")
-            return False
+            info.flags |= NR
+            return self._refuse(404, b"", "route_not_found")
+        if head.scheme == b"https" and not info.connection.tls_version:
+            return self._refuse(403, b"Forbidden", "http1.codec_error")
+        if b"#" in head.target:
+            return self._refuse(400, b"", "path_normalization_failed")
         if config.headers_with_underscores != "allow" and not self._check_underscores():
             return False
         remove_hop_by_hop(head.headers)
@@ -295,7 +306,7 @@ class Stream:
         if config.strip_any_host_port or config.strip_matching_host_port:
             self._strip_port()
         peer_ip = info.connection.remote_address.rpartition(":")[0].strip("[]")
-        remote, external = forward(head, config, info.connection, peer_ip)
+        remote, self._external = forward(head, config, info.connection, peer_ip)
         if remote and remote != peer_ip:
             info.downstream_remote_address = f"[{remote}]:0" if ":" in remote else f"{remote}:0"
         if config.scheme_overwrite:
@@ -305,7 +316,7 @@ class Stream:
         head.scheme = info.scheme
         if config.generate_request_id:
             known = head.headers.get(b"x-request-id")
-            if known is None or (external and not config.preserve_external_request_id):
+            if known is None or (self._external and not config.preserve_external_request_id):
                 known = request_id(manager.runtime.random_bytes(16))
                 head.headers.set(b"x-request-id", known)
             info.request_id = known
@@ -313,12 +324,17 @@ class Stream:
             self._read_downstream_peer()
         return True
 
+    def _refuse(self, status: int, body: bytes, details: str) -> bool:
+        """Answer a request that no filter shall see, and the last of its connection."""
+        self.connection.close_after_response()
+        self.reply(status, body, details)
+        return False
+
     def _check_underscores(self) -> bool:
         headers = self.head.headers
         bad = [name for name in headers.names if b"_" in name]
         if bad and self.manager.config.headers_with_underscores == "reject_request":
-            self.reply(400, b"", "http1.unexpected_underscore")
-            return False
+            return self._refuse(400, b"Bad Request", "http1.unexpected_underscore")
         for name in bad:
             headers.remove(name)
         return True
@@ -331,13 +347,14 @@ class Stream:
             return True
         if config.escaped_slashes != "keep" and has_escaped_slash(path):
             if config.escaped_slashes == "reject":
-                self.reply(400, b"", "path_normalization_failed")
-                return False
+                return self._refuse(400, b"", "path_normalization_failed")
             path = unescape_slashes(path)
             if config.escaped_slashes == "unescape_redirect":
                 self._redirect(307, path + rest)
                 return False
         if config.normalize_path:
+            if b"%00" in path:
+                return self._refuse(400, b"", "path_normalization_failed")
             path = normalize(path)
         if config.merge_slashes:
             path = merge_slashes(path)
@@ -643,8 +660,11 @@ class Stream:
 
     def _set_host(self, new: bytes, *, append: bool) -> None:
         head = self.head
-        if append and head.authority:
-            head.headers.add(b"x-forwarded-host", head.authority)
+        if head.authority:
+            if append:
+                head.headers.add(b"x-forwarded-host", head.authority)
+            if not self.manager.suppress_envoy_headers:
+                head.headers.set(b"x-envoy-original-host", head.authority)
         head.authority = new
         head.headers.set(b"host", new)
         self.info.authority = new
@@ -742,6 +762,8 @@ class Stream:
             framing = b"transfer-encoding: chunked\r\n"
         elif head.upgrade:
             framing = b"connection: upgrade\r\nupgrade: %b\r\n" % head.upgrade
+        elif head.body == 0 and head.method not in BODILESS:
+            headers.set(b"content-length", b"0")
         wire = b"%b %b HTTP/1.1\r\n%b%b\r\n" % (head.method, head.target, headers.wire(), framing)
         return wire + b"".join(self._replay) if self._replay else wire
 
@@ -784,7 +806,7 @@ class Stream:
             latest,
             word.encode(),
         )
-        if reason:
+        if reason and not reason.startswith("delayed connect error"):
             body += b", transport failure reason: " + reason.encode("latin-1", "replace")
             detail += "|" + reason.replace(" ", "_")
         self._local_failure(
@@ -841,6 +863,8 @@ class Stream:
     def on_informational(self, head: ResponseHead) -> None:
         if self.manager.config.proxy_100_continue and not self.response_started:
             remove_hop_by_hop(head.headers)
+            if self.manager.config.always_set_request_id_in_response and self.info.request_id:
+                head.headers.set(b"x-request-id", self.info.request_id)
             self.connection.send_informational(head)
 
     def on_response(self, head: ResponseHead, data: bytes, end: bool) -> None:
@@ -898,7 +922,7 @@ class Stream:
         remove_hop_by_hop(headers)
         if manager.exchange_metadata:
             self._exchange_in_response(headers)
-        if not manager.suppress_envoy_headers:
+        if not manager.suppress_envoy_headers and not self.tunnel:
             taken = int((now - info.first_upstream_byte_sent) * 1000)
             headers.set(b"x-envoy-upstream-service-time", b"%d" % taken)
         route = self.route

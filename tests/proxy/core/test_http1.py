@@ -115,11 +115,13 @@ def test_framing(lines, facts):
         pytest.param(
             b"GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked", 400, id="chunked in 1.0"
         ),
-        pytest.param(request(b"Expect: tea", b"Content-Length: 1"), 417, id="expectation"),
+        pytest.param(b"get / HTTP/1.1\r\nHost: a", 400, id="method in lower case"),
+        pytest.param(b"PRI * HTTP/2.0\r\n", 400, id="preface of HTTP/2"),
+        pytest.param(b"GET / HTTP/1.2\r\nHost: a", 426, id="HTTP/1.2"),
         pytest.param(b"GET  / HTTP/1.1\r\nHost: a", 400, id="two spaces"),
         pytest.param(b"GET / HTTP/1.1 \r\nHost: a", 400, id="space at the end"),
         pytest.param(b"GET / http/1.1\r\nHost: a", 400, id="version in lower case"),
-        pytest.param(b"GET / HTTP/2.0\r\nHost: a", 505, id="HTTP/2.0"),
+        pytest.param(b"GET / HTTP/2.0\r\nHost: a", 426, id="HTTP/2.0"),
         pytest.param(b"GET a HTTP/1.1\r\nHost: a", 400, id="target that is no path"),
         pytest.param(b"GET * HTTP/1.1\r\nHost: a", 400, id="* with GET"),
         pytest.param(b"GET ftp://a/ HTTP/1.1\r\nHost: a", 400, id="other scheme"),
