@@ -83,23 +83,22 @@ def test_exec_and_log(api: Any, space: str) -> None:
     containers = [{"name": "c", "image": "busybox"}]
     pod = {"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": containers}}
     core.create_namespaced_pod(space, pod)
-    channels = {"stderr": True, "stdin": False, "stdout": True, "tty": False}
-    command = ["echo", "hello"]
-    said = stream(core.connect_get_namespaced_pod_exec, "p", space, command=command, **channels)
-    assert said == "hello\n"
     session = stream(
         core.connect_get_namespaced_pod_exec,
         "p",
         space,
         command=["sh", "-c", "read line; echo got $line; exit 3"],
         _preload_content=False,
-        **(channels | {"stdin": True}),
+        stdin=True,
+        stdout=True,
+        stderr=True,
+        tty=False,
     )
     session.write_stdin("this\n")
     session.run_forever(timeout=5)
     assert session.read_stdout() == "got this\n"
     assert session.returncode == 3
-    session.close()
+    session.sock.shutdown()  # the client leaves it open when the server closed first
     assert '"c"' in core.read_namespaced_pod_log("p", space)
 
 
