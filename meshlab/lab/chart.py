@@ -87,7 +87,7 @@ def windows(
 def _sliding(requests: Sequence[Request], step: float, width: float) -> list[Window]:
     cells: dict[int, Counter[str]] = {}
     for request in requests:
-        cells.setdefault(int(request.sent / step), Counter())[request.name] += 1
+        cells.setdefault(int(request.sent / step + 1e-6), Counter())[request.name] += 1
     first, last = min(cells), max(cells)
     span = max(round(width / step), 1)
     found: list[Window] = []

@@ -68,7 +68,7 @@ class _Frame:
     def __init__(self, plot: Plot) -> None:
         names = list(plot.rows) or [label for _, label in _axis_ticks(plot.y)]
         self.left = 18 + max((len(name) for name in names), default=4) * CHARACTER
-        self.left += 16 if plot.y.title else 0
+        self.left = round(self.left + (16 if plot.y.title else 0), 1)
         self.right = WIDTH - (RIGHT + 46 if plot.secondary else RIGHT)
         self.top = TOP
         self.height = plot.height
@@ -108,7 +108,7 @@ def _axes(plot: Plot, frame: _Frame) -> Iterator[str]:
         y = frame.y(value)
         if not plot.rows:
             yield f'<path d="M{frame.left} {y}H{frame.right}" stroke="{FAINT}"/>'
-        yield f'<text x="{frame.left - 8}" y="{y + 4}" text-anchor="end">{escape(label)}</text>'
+        yield _text(frame.left - 8, y + 4, label, 'text-anchor="end"')
     for value, label in columns if plot.columns else _axis_ticks(plot.x):
         x = frame.x(value)
         if plot.rows and not plot.columns:
@@ -127,8 +127,12 @@ def _axes(plot: Plot, frame: _Frame) -> Iterator[str]:
     if plot.secondary:
         for value, label in _axis_ticks(plot.secondary):
             y = frame.y(value, secondary=True)
-            yield f'<text x="{frame.right + 8}" y="{y + 4}">{escape(label)}</text>'
+            yield f'<text x="{frame.right + 8:.1f}" y="{y + 4:.1f}">{escape(label)}</text>'
         yield _turned(WIDTH - 12, (frame.top + frame.bottom) / 2, plot.secondary.title, 90)
+
+
+def _text(x: float, y: float, text: str, style: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
 
 
 def _turned(x: float, y: float, text: str, angle: int) -> str:
@@ -149,7 +153,7 @@ def _legend(plot: Plot, frame: _Frame) -> Iterator[str]:
             dash = ' stroke-dasharray="5 3"' if mark.dash else ""
             yield f'<path d="M{x} 35h16" stroke="{mark.color}" stroke-width="2.5"{dash}/>'
         elif isinstance(mark, Points):
-            yield f'<circle cx="{x + 8}" cy="35" r="4.5" fill="{mark.color}"/>'
+            yield f'<circle cx="{x + 8:.1f}" cy="35" r="4.5" fill="{mark.color}"/>'
         else:
             opacity = mark.opacity if isinstance(mark, Area) else 0.9
             yield (
@@ -159,8 +163,8 @@ def _legend(plot: Plot, frame: _Frame) -> Iterator[str]:
             if mark.pattern:
                 hatch = _pattern(mark.pattern)
                 yield f'<rect x="{x}" y="29" width="16" height="12" fill="{hatch}"/>'
-        yield f'<text x="{x + 21}" y="39">{escape(mark.name)}</text>'
-        x += 21 + len(mark.name) * CHARACTER + 18
+        yield f'<text x="{x + 21:.1f}" y="39">{escape(mark.name)}</text>'
+        x = round(x + 21 + len(mark.name) * CHARACTER + 18, 1)
 
 
 _HATCHES = {
@@ -238,12 +242,12 @@ def _points(mark: Points, frame: _Frame) -> Iterator[str]:
     for x, y, low, high, text in zip(mark.x, mark.y, mark.low, mark.high, texts, strict=True):
         at = frame.x(x)
         yield (
-            f'<path d="M{at} {frame.y(low)}V{frame.y(high)}M{at - 5} {frame.y(low)}h10'
-            f'M{at - 5} {frame.y(high)}h10" stroke="{mark.color}" stroke-width="1.6"/>'
+            f'<path d="M{at} {frame.y(low)}V{frame.y(high)}M{at - 5:.1f} {frame.y(low)}h10'
+            f'M{at - 5:.1f} {frame.y(high)}h10" stroke="{mark.color}" stroke-width="1.6"/>'
             f'<circle cx="{at}" cy="{frame.y(y)}" r="4.5" fill="{mark.color}"/>'
         )
         if text:
-            yield f'<text x="{at + 9}" y="{frame.y(y) - 6}">{escape(text)}</text>'
+            yield f'<text x="{at + 9:.1f}" y="{frame.y(y) - 6:.1f}">{escape(text)}</text>'
 
 
 def _spans(mark: Spans, frame: _Frame) -> Iterator[str]:
@@ -262,7 +266,7 @@ def _spans(mark: Spans, frame: _Frame) -> Iterator[str]:
         room = len(span.text) * CHARACTER + 10
         beside = right + 6 if right + room < frame.right else left - room + 4
         x, fill = (left + 6, "#fff") if width > room else (beside, INK)
-        yield f'<text x="{x}" y="{top + height / 2 + 4}" fill="{fill}">{escape(span.text)}</text>'
+        yield _text(x, top + height / 2 + 4, span.text, f'fill="{fill}"')
 
 
 def _columns(mark: Columns, frame: _Frame) -> Iterator[str]:
@@ -279,15 +283,17 @@ def _columns(mark: Columns, frame: _Frame) -> Iterator[str]:
             yield f'<rect {box} fill="{_pattern(mark.pattern)}"/>'
         if text:
             middle = (left + right) / 2
-            yield f'<text x="{middle}" y="{top - 5}" text-anchor="middle">{escape(text)}</text>'
+            yield _text(middle, top - 5, text, 'text-anchor="middle"')
 
 
 def _cells(mark: Cells, frame: _Frame) -> Iterator[str]:
     for cell in mark.cells:
-        left, right = frame.x(cell.column - 0.5) + 2, frame.x(cell.column + 0.5) - 2
-        top, bottom = frame.y(cell.row - 0.5) + 2, frame.y(cell.row + 0.5) - 2
-        middle = (top + bottom) / 2 + 4
-        center = (left + right) / 2 + (8 if cell.lock else 0)
+        left = round(frame.x(cell.column - 0.5) + 2, 1)
+        right = round(frame.x(cell.column + 0.5) - 2, 1)
+        top = round(frame.y(cell.row - 0.5) + 2, 1)
+        bottom = round(frame.y(cell.row + 0.5) - 2, 1)
+        middle = round((top + bottom) / 2 + 4, 1)
+        center = round((left + right) / 2 + (8 if cell.lock else 0), 1)
         yield (
             f'<rect x="{left}" y="{top}" width="{round(right - left, 1)}" '
             f'height="{round(bottom - top, 1)}" rx="3" fill="{cell.color}" fill-opacity="0.9">'
@@ -297,7 +303,8 @@ def _cells(mark: Cells, frame: _Frame) -> Iterator[str]:
         )
         if cell.lock:
             x = center - len(cell.text) * CHARACTER / 2 - 18
-            yield f'<path transform="translate({x:.1f} {middle - 11})" d="{PADLOCK}" {LOCK_STYLE}/>'
+            place = f"translate({x:.1f} {middle - 11:.1f})"
+            yield f'<path transform="{place}" d="{PADLOCK}" {LOCK_STYLE}/>'
 
 
 def _event(event: Event, frame: _Frame) -> Iterator[str]:
@@ -314,7 +321,7 @@ def _label(label: Label, frame: _Frame) -> Iterator[str]:
     if label.color:
         width = len(label.text) * CHARACTER + 12
         yield (
-            f'<rect x="{x - width / 2}" y="{y - 9}" width="{width}" height="18" rx="9" '
+            f'<rect x="{x - width / 2:.1f}" y="{y - 9:.1f}" width="{width}" height="18" rx="9" '
             f'fill="{label.color}"/>'
         )
     fill = "#fff" if label.color else INK
