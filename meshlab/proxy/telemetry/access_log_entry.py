@@ -151,7 +151,7 @@ def set_times(common: data.AccessLogCommon, info: StreamInfo) -> None:
         ("duration", info.end),
     ):
         if moment:
-            nanoseconds = int((moment - info.start) * 1e9)
+            nanoseconds = round((moment - info.start) * 1e6) * 1000
             getattr(common, field).CopyFrom(
                 Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
             )
