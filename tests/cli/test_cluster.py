@@ -22,7 +22,11 @@ class Machine:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.environment = {**os.environ, "MESHLAB_HOME": str(home), "HOME": str(home.parent / "user")}
+        self.environment = {
+            **os.environ,
+            "MESHLAB_HOME": str(home),
+            "HOME": str(home.parent / "user"),
+        }
 
     def run(self, *words: str, code: int = 0, stdin: str = "") -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
