@@ -17,7 +17,6 @@ from meshlab.cluster.embedded.apiserver.handler import Handler
 from meshlab.cluster.embedded.apiserver.machinery import Machinery
 from meshlab.cluster.embedded.apiserver.node_api import NodeApi
 from meshlab.cluster.embedded.apiserver.pki import authority, server_context
-from meshlab.cluster.embedded.apiserver.rbac import Authorizer
 from meshlab.cluster.embedded.apiserver.store import Store
 from meshlab.cluster.embedded.apiserver.webhook_client import WebhookClient
 from meshlab.cluster.embedded.client import Client
@@ -56,7 +55,7 @@ class ApiServer:
         self._machinery.kinds.nodeport_free = nodeport_free
         self._tokens = Tokens(self._state, store)
         self._ca = authority(self._state)
-        self._handler = Handler(self._machinery, self._tokens, Authorizer(store), finder, node)
+        self._handler = Handler(self._machinery, self._tokens, finder, node)
         self.client = Client(self._machinery, self._tokens, self._ca.decode())
 
     @property

@@ -12,6 +12,10 @@ from meshlab.cluster.embedded.apiserver.status import FieldError
 Json = dict[str, Any]
 
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
+NO_CEL = (
+    "x-kubernetes-validations: this cluster keeps the rules (CEL) of a schema but does not "
+    "evaluate them"
+)
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 AGE = Column(
     name="Age",
@@ -129,6 +133,13 @@ def _condition(old: Json, kind: str, value: str, reason: str, message: str) -> J
         "reason": reason,
         "message": message,
     }
+
+
+def has_rules(value: Any) -> bool:
+    """Say whether some schema in here has rules in CEL."""
+    if isinstance(value, dict):
+        return "x-kubernetes-validations" in value or any(map(has_rules, value.values()))
+    return isinstance(value, list) and any(map(has_rules, value))
 
 
 # --- what a CRD may say -----------------------------------------------------------------------

@@ -32,7 +32,7 @@ from meshlab.cluster.embedded.apiserver.proxy import (
     service_address,
     split_name,
 )
-from meshlab.cluster.embedded.apiserver.rbac import Attributes, Authorizer, refusal
+from meshlab.cluster.embedded.apiserver.rbac import Attributes, refusal
 from meshlab.cluster.embedded.apiserver.request import (
     Target,
     decode_json,
@@ -81,6 +81,13 @@ NO_SPDY = (
     "this server speaks the WebSocket protocols v5.channel.k8s.io and v4.channel.k8s.io, not SPDY; "
     "use kubectl 1.31 or later, without KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false"
 )
+NOT_OFFERED = {
+    "attach": "attach is not offered by this cluster; use kubectl exec or kubectl logs -f",
+    "portforward": (
+        "port-forward is not offered by this cluster; reach a pod through kubectl proxy "
+        "(/api/v1/namespaces/NAMESPACE/pods/NAME:PORT/proxy/), a Service by type LoadBalancer"
+    ),
+}
 GENERIC_PARTS = frozenset({"", "status", "finalize", "ephemeralcontainers"})
 
 
@@ -120,7 +127,6 @@ class Handler:
         self,
         machinery: Machinery,
         tokens: Tokens,
-        authorizer: Authorizer,
         finder: WebhookClient,
         node: NodeApi | None,
     ) -> None:
@@ -128,8 +134,8 @@ class Handler:
         self._store = machinery.store
         self._catalog = machinery.catalog
         self._tokens = tokens
-        self._authorizer = authorizer
-        self._reviews = Reviews(tokens, authorizer)
+        self._authorizer = machinery.authorizer
+        self._reviews = Reviews(tokens, machinery.authorizer)
         self._finder = finder
         self._node = node
 
@@ -441,6 +447,8 @@ class Handler:
                 await self._bind(request, call)
             case "pods", "eviction", "create":
                 await self._evict(request, call)
+            case "pods", "attach" | "portforward" as part, _:
+                raise ApiError(501, "NotImplemented", NOT_OFFERED[part])
             case "serviceaccounts", "token", "create":
                 await self._token(request, call)
             case _, part, _ if part in call.resource.subresources:
@@ -574,6 +582,8 @@ class Handler:
     async def _exec(self, request: Request) -> None:
         caller = self._caller(request)
         target = parse_path(self._catalog, request.path)
+        if target.resource.key == "pods" and target.subresource in NOT_OFFERED:
+            raise ApiError(501, "NotImplemented", NOT_OFFERED[target.subresource])
         if (target.resource.key, target.subresource) != ("pods", "exec"):
             raise no_such_path()
         self._allow_target(caller, "create", target, request)

@@ -6,12 +6,19 @@ from typing import Any
 
 from meshlab.cluster.embedded.apiserver.call import Call
 from meshlab.cluster.embedded.apiserver.catalog import Catalog
-from meshlab.cluster.embedded.apiserver.crd import CLEANUP, CRDS, declared, establish
+from meshlab.cluster.embedded.apiserver.crd import (
+    CLEANUP,
+    CRDS,
+    NO_CEL,
+    declared,
+    establish,
+    has_rules,
+)
 from meshlab.cluster.embedded.apiserver.default import DEFAULTS, containers
 from meshlab.cluster.embedded.apiserver.json_object import at, copy
 from meshlab.cluster.embedded.apiserver.metadata import generated_name
 from meshlab.cluster.embedded.apiserver.service import Allocator
-from meshlab.cluster.embedded.apiserver.status import FieldError, forbidden
+from meshlab.cluster.embedded.apiserver.status import FieldError, forbidden, invalid
 from meshlab.cluster.embedded.apiserver.store import Change, Store
 from meshlab.cluster.embedded.apiserver.validation import RULES
 
@@ -70,6 +77,8 @@ class Kinds:
         if mount:
             _mount_token(spec)
         _tolerate(spec)
+        spec.setdefault("priority", 0)
+        spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
     def prepare_create(self, key: str, obj: Json) -> None:
         """Set what a new object of this kind starts with."""
@@ -93,6 +102,12 @@ class Kinds:
                 made["spec"].setdefault("clusterIP", kept)
                 made["spec"].setdefault("clusterIPs", before["spec"]["clusterIPs"])
 
+    def warnings(self, key: str, obj: Json) -> list[str]:
+        """Return what to tell those who write this, though it is taken."""
+        if key == CRDS and has_rules(obj["spec"]):
+            return [NO_CEL]
+        return []
+
     def allocate(self, key: str, obj: Json, old: Json | None) -> None:
         """Give an object, valid and about to be kept, what the cluster hands out.
 
@@ -102,7 +117,17 @@ class Kinds:
         if key == "services":
             self._allocator.allocate(obj, old)
         elif key == CRDS:
+            self._check_free(obj)
             establish(obj)
+
+    def _check_free(self, crd: Json) -> None:
+        """Keep definitions away from the resources that are built in."""
+        name = crd["metadata"]["name"]
+        present = self._catalog.get(name)
+        if present is not None and not present.custom:
+            detail = "this resource is built into the API server"
+            error = FieldError("metadata.name", "Forbidden", detail)
+            raise invalid("CustomResourceDefinition", "apiextensions.k8s.io", name, [error])
 
     def part(self, call: Call, made: Json, before: Json) -> Json:
         """Return `before` with the part changed that a subresource is for."""

@@ -14,6 +14,7 @@ from meshlab.cluster.embedded.apiserver import schema as schemas
 from meshlab.cluster.embedded.apiserver.admission import Admission
 from meshlab.cluster.embedded.apiserver.call import Call
 from meshlab.cluster.embedded.apiserver.catalog import Catalog
+from meshlab.cluster.embedded.apiserver.escalation import check_escalation
 from meshlab.cluster.embedded.apiserver.json_object import at, copy, now
 from meshlab.cluster.embedded.apiserver.metadata import (
     check_metadata,
@@ -21,6 +22,7 @@ from meshlab.cluster.embedded.apiserver.metadata import (
     generated_name,
 )
 from meshlab.cluster.embedded.apiserver.patch import STRATEGIC_MERGE_PATCH, apply_patch
+from meshlab.cluster.embedded.apiserver.rbac import Authorizer
 from meshlab.cluster.embedded.apiserver.status import (
     ApiError,
     already_exists,
@@ -49,6 +51,7 @@ class Machinery:
         self.catalog = catalog
         self.admission = admission
         self.kinds = kinds.Kinds(store, catalog)
+        self.authorizer = Authorizer(store)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -91,6 +94,8 @@ class Machinery:
             self.kinds.admit(call.resource.key, obj)  # also what webhooks put in
         self._prepare_create(call, obj)
         self._validate(call, obj, None)
+        call.warnings.extend(self.kinds.warnings(call.resource.key, obj))
+        check_escalation(self.authorizer, call, obj, None)
         await self.admission.validate(call, "CREATE", obj, None)
         if self.store.get(call.resource.key, call.namespace, call.name) is not None:
             raise already_exists(call.resource.plural, call.resource.group, call.name)
@@ -281,6 +286,8 @@ class Machinery:
             made = self._prepare_update(call, mutated, before)
         self._count_generation(call, made, before)
         self._validate(call, made, before)
+        call.warnings.extend(self.kinds.warnings(call.resource.key, made))
+        check_escalation(self.authorizer, call, made, before)
         await self.admission.validate(call, "UPDATE", made, before)
         if self.store.get(key, call.namespace, call.name) is not current:
             return None

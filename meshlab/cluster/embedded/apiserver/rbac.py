@@ -49,16 +49,17 @@ class Authorizer:
         """Yield (rule, binding) for all that is bound to the caller, in the cluster and there."""
         for binding in self._store.list(CLUSTER_ROLE_BINDINGS):
             if binds(binding, caller, ""):
-                for rule in self._rules(binding["roleRef"], ""):
+                for rule in self.rules_of(binding["roleRef"], ""):
                     yield rule, binding
         if not namespace:
             return
         for binding in self._store.list(ROLE_BINDINGS, namespace):
             if binds(binding, caller, namespace):
-                for rule in self._rules(binding["roleRef"], namespace):
+                for rule in self.rules_of(binding["roleRef"], namespace):
                     yield rule, binding
 
-    def _rules(self, reference: Json, namespace: str) -> Iterable[Json]:
+    def rules_of(self, reference: Json, namespace: str) -> Iterable[Json]:
+        """Return the rules of the role that a `roleRef` names; none where it is not there."""
         if reference["kind"] == "Role":
             role = self._store.get(ROLES, namespace, reference["name"])
             return at(role, "rules", default=[])  # type: ignore[no-any-return]  # JSON

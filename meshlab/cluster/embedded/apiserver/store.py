@@ -17,6 +17,8 @@ Json = dict[str, Any]
 
 HISTORY = 1024
 """Changes kept for each resource, so that a watch can resume; older ones answer 410."""
+HISTORY_BYTES = 2 * 1024 * 1024
+"""How large those changes may be together, as JSON (in memory it is some five times that)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +31,8 @@ class Change:
     object: Json
     """The new object; the last one, with the revision of its end, where it was deleted."""
     previous: Json | None
+    size: int = 0
+    """Bytes of the object as JSON."""
     shown: dict[str, bytes] | None = None
     """What watchers were sent, by format: many watchers, one encoding."""
 
@@ -69,11 +73,13 @@ class Watcher:
 class _Watched:
     """One resource: its objects, its last changes, its watchers."""
 
-    __slots__ = ("changes", "floor", "objects", "watchers")
+    __slots__ = ("changes", "floor", "objects", "size", "watchers")
 
     def __init__(self, floor: int) -> None:
         self.objects: dict[tuple[str, str], Json] = {}
         self.changes: deque[Change] = deque()
+        self.size = 0
+        """Bytes of all changes together."""
         self.floor = floor
         """Changes up to here are forgotten."""
         self.watchers: set[Watcher] = set()
@@ -121,12 +127,13 @@ class Store:
         key = (metadata.get("namespace", ""), metadata["name"])
         revision = self.revision + 1
         metadata["resourceVersion"] = str(revision)
-        self._state.put(resource, *key, encode(kept), revision)
+        body = encode(kept)
+        self._state.put(resource, *key, body, revision)
         self.revision = revision
         previous = watched.objects.get(key)
         watched.objects[key] = kept
         kind = "MODIFIED" if previous else "ADDED"
-        self._tell(resource, watched, Change(revision, kind, kept, previous))
+        self._tell(resource, watched, Change(revision, kind, kept, previous, len(body)))
         return kept
 
     def remove(self, resource: str, obj: Json) -> Json:
@@ -174,8 +181,11 @@ class Store:
 
     def _tell(self, resource: str, watched: _Watched, change: Change) -> None:
         watched.changes.append(change)
-        if len(watched.changes) > HISTORY:
-            watched.floor = watched.changes.popleft().revision
+        watched.size += change.size
+        while len(watched.changes) > HISTORY or watched.size > HISTORY_BYTES:
+            oldest = watched.changes.popleft()
+            watched.floor = oldest.revision
+            watched.size -= oldest.size
         for listener in self._listeners.get(resource, ()):
             listener(change)
         for watcher in watched.watchers:

@@ -455,6 +455,9 @@ def webhooks(obj: Json, _old: Json | None) -> Errors:
             detail = "must include at least one of v1, v1beta1"
             yield FieldError(f"{path}.admissionReviewVersions", "Required value", detail)
         yield from one_of(webhook.get("failurePolicy"), ("Fail", "Ignore"), f"{path}.failurePolicy")
+        if webhook.get("matchConditions"):
+            detail = "conditions in CEL are not evaluated by this cluster"
+            yield FieldError(f"{path}.matchConditions", "Forbidden", detail)
         seconds = webhook.get("timeoutSeconds", 10)
         if not 1 <= seconds <= 30:
             detail = "the timeout value must be between 1 and 30 seconds"

@@ -498,6 +498,17 @@ def test_impersonation(served: Any, space: str) -> None:
     assert done.returncode == 1, "view shows no secrets"
 
 
+def test_administrators_of_a_namespace_stay_in_it(served: Any, space: str) -> None:
+    served.ok("create", "rolebinding", "boss", "--clusterrole=admin", "--user=boss", "-n", space)
+
+    def boss(*arguments: str) -> str:
+        return str(served.kubectl(*arguments, "-n", space, "--as=boss").stderr)
+
+    assert not boss("create", "rolebinding", "x", "--clusterrole=view", "--user=bob")
+    refusal = boss("create", "rolebinding", "y", "--clusterrole=cluster-admin", "--user=boss")
+    assert "attempting to grant RBAC permissions not currently held" in refusal
+
+
 # --- custom resources -------------------------------------------------------------------------
 
 
@@ -565,6 +576,40 @@ def test_custom_resources(served: Any, space: str) -> None:
     assert 'strict decoding error: unknown field "spec.colour"' in done.stderr
     served.ok("delete", "crd", "widgets.kubectl.example.com")
     assert served.kubectl("get", "wd", "-n", space).returncode == 1
+
+
+def test_definitions_do_not_replace_what_is_built_in(served: Any) -> None:
+    crd = widgets("coordination.k8s.io")
+    crd["metadata"]["name"] = "leases.coordination.k8s.io"
+    crd["spec"]["names"] = {"plural": "leases", "kind": "Lease"}
+    done = served.kubectl("apply", "-f", "-", stdin=json.dumps(crd))
+    assert "this resource is built into the API server" in done.stderr
+
+
+def test_rules_nobody_evaluates_are_told(served: Any) -> None:
+    crd = widgets("cel.example.com")
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["x-kubernetes-validations"] = [{"rule": "self.spec.size > 1"}]
+    done = served.kubectl("apply", "-f", "-", stdin=json.dumps(crd))
+    assert done.stderr.startswith("Warning: x-kubernetes-validations: ")
+    assert done.returncode == 0
+    served.ok("delete", "crd", "widgets.cel.example.com")
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [(("port-forward", "pod/p", "8080"), "kubectl proxy"), (("attach", "p"), "kubectl exec")],
+)
+def test_what_is_not_offered_says_so(
+    served: Any, space: str, command: tuple[str, ...], hint: str
+) -> None:
+    served.apply(pod(space))
+    running = {"status": {"phase": "Running"}}
+    patch = ("--subresource=status", "--type=merge", "-p", json.dumps(running))
+    served.ok("patch", "pod", "p", "-n", space, *patch)
+    done = served.kubectl(*command, "-n", space)
+    assert done.returncode == 1
+    assert hint in done.stderr
 
 
 # --- size and speed ---------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from meshlab.cluster.embedded.apiserver.call import MASTERS, Caller
+from meshlab.cluster.embedded.apiserver.escalation import uncovered
 from meshlab.cluster.embedded.apiserver.rbac import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -295,3 +296,23 @@ def test_refusals_are_worded_as_kubectl_users_know_them() -> None:
         'User "bob" cannot list resource "nodes" in API group "" at the cluster scope'
     )
     assert refusal(BOB, Attributes(verb="get", path="/x")) == 'User "bob" cannot get path "/x"'
+
+
+@pytest.mark.parametrize(
+    ("rules", "missing"),
+    [
+        pytest.param([READ_PODS], 0, id="what bob has in shop"),
+        pytest.param([rule("core", "pods", "get")], 0, id="less than that"),
+        pytest.param([rule("core", "pods", "get delete")], 1, id="one verb more"),
+        pytest.param([rule("core", "pods", "*")], 1, id="all verbs"),
+        pytest.param([rule("*", "pods", "get")], 1, id="all groups"),
+        pytest.param([rule("core", "pods/log", "get")], 0, id="aggregated"),
+        pytest.param([NAMED], 2, id="by name"),
+        pytest.param([rule("core", "pods", "get", "one")], 0, id="one of what bob may all"),
+        pytest.param([{"verbs": ["get"], "nonResourceURLs": ["/x"]}], 1, id="URL"),
+    ],
+)
+def test_nobody_hands_out_more_than_they_have(
+    store: Store, rules: list[Json], missing: int
+) -> None:
+    assert len(uncovered(Authorizer(store), BOB, "shop", rules)) == missing
