@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -11,9 +12,8 @@ from pathlib import Path
 import uvloop
 
 from meshlab.errors import ConfigError
-from meshlab.proxy.admin import LEVELS
 from meshlab.proxy.config.bootstrap import Bootstrap, read_bootstrap
-from meshlab.proxy.server import Server
+from meshlab.proxy.telemetry.log_level import LEVELS
 
 EXAMPLE = "example: meshlab-proxy -c bootstrap.yaml --log-level debug"
 
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    # gRPC reads it at its import and else reports every stream that a server ends
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         bootstrap = read(options)
         if options.mode == "validate":
@@ -84,10 +86,14 @@ def read(options: argparse.Namespace) -> Bootstrap:
 
 
 async def validate(bootstrap: Bootstrap) -> None:
+    from meshlab.proxy.server import Server
+
     Server(bootstrap)
 
 
 async def serve(bootstrap: Bootstrap, options: argparse.Namespace) -> None:
+    from meshlab.proxy.server import Server
+
     command_line = {key: value for key, value in vars(options).items() if value not in ("", None)}
     server = Server(bootstrap, drain_time=options.drain_time_s, command_line=command_line)
     await server.run()

@@ -27,6 +27,7 @@ from meshlab.proxy.core.tls import Secret, TlsCertificate
 from meshlab.proxy.net.cluster import ClusterState
 from meshlab.proxy.net.task import spawn
 from meshlab.proxy.telemetry.clusters import address_json, clusters_json, clusters_text
+from meshlab.proxy.telemetry.log_level import LEVELS
 from meshlab.proxy.telemetry.prometheus import (
     RENDERERS,
     Selection,
@@ -49,17 +50,6 @@ REASONS = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
-LEVELS = {
-    "trace": logging.DEBUG,
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "critical": logging.CRITICAL,
-    "off": logging.CRITICAL + 10,
-}
-"""Envoy's names of log levels."""
 
 
 class Server(Protocol):

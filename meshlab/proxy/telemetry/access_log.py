@@ -208,12 +208,12 @@ class GrpcLog:
         self._wake.set()
 
     async def close(self) -> None:
-        """Send what waits; gives up after a second."""
+        """Send what waits; gives up after two seconds."""
         if self._task is None:
             return
         self._closing = True
         self._wake.set()
-        await asyncio.wait([self._task], timeout=1.0)
+        await asyncio.wait([self._task], timeout=2.0)
         self._task.cancel()
 
     async def _run(self) -> None:
