@@ -107,7 +107,10 @@ def field(line: bytes) -> tuple[bytes, bytes]:
     """
     match = _FIELD.fullmatch(line)
     if match is None:
-        raise ProtocolError(f"header line {line[:64]!r} is malformed")
+        detail = "http1.codec_error"
+        if b"\0" in line or b"\x7f" in line:
+            detail = "http1.invalid_characters"
+        raise ProtocolError(f"header line {line[:64]!r} is malformed", detail=detail)
     parsed = match[1].lower(), match[2]
     if len(line) <= _SEEN_LINE_MAX:
         if len(_seen) >= _SEEN_MAX:

@@ -15,6 +15,7 @@ UNTIL_CLOSE = -2
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_PARTIAL_REQUEST = re.compile(rb"%b(?: |\Z)|\r\n?\Z" % _TOKEN)
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t -~\x80-\xff]*))?")
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9\-._~]+)?\])(?::[0-9]*)?"
@@ -94,7 +95,8 @@ class RequestHead:
     Attributes:
         target: path and query as they go into routing; `*` for OPTIONS, `host:port` for CONNECT.
         minor: HTTP/1.x.
-        authority: Host, or the authority of an absolute target; None: neither stands there.
+        authority: Host, or the authority of an absolute target; None: neither stands there, which
+            whoever takes the head must refuse in HTTP/1.1.
         scheme: of an absolute target; b"" otherwise.
         body: content length, or `CHUNKED`.
         keep_alive: whether the client allows another request on this connection.
@@ -225,13 +227,13 @@ def parse_request(
             raise ProtocolError("more than one host")
         head.authority = headers.values[headers.names.index(b"host")]
         if _HOST.fullmatch(head.authority) is None:
-            raise ProtocolError(f"host {head.authority[:64]!r} is malformed")
+            raise ProtocolError(
+                f"host {head.authority[:64]!r} is malformed", detail="http.invalid_authority"
+            )
     if len(special) > 1 or special != _HOST_ONLY:
         _read_framing(head, special)
     if target[0] != 47:  # b"/"
         _read_target(head)
-    elif head.authority is None and head.minor:
-        raise ProtocolError("HTTP/1.1 without host", detail="missing_host_header")
     return head
 
 
@@ -257,6 +259,8 @@ def _read_target(head: RequestHead) -> None:
     """Read a target that is no path (RFC 9112 §3.2): absolute, `host:port`, or `*`."""
     target = head.target
     if head.method == b"CONNECT":
+        if head.body:
+            raise ProtocolError("CONNECT with a body", detail="http1.body_disallowed")
         if _HOST.fullmatch(target) is None or b":" not in target:
             raise ProtocolError("CONNECT needs host:port", detail="http1.invalid_url")
         head.authority = target
@@ -264,8 +268,6 @@ def _read_target(head: RequestHead) -> None:
     if target == b"*":
         if head.method != b"OPTIONS":
             raise ProtocolError("only OPTIONS has the target *", detail="http1.invalid_url")
-        if head.authority is None and head.minor:
-            raise ProtocolError("HTTP/1.1 without host", detail="missing_host_header")
         return
     scheme, mark, rest = target.partition(b"://")
     end = min(
@@ -273,7 +275,9 @@ def _read_target(head: RequestHead) -> None:
         default=len(rest),
     )
     authority = rest[:end]
-    if not mark or scheme.lower() not in (b"http", b"https") or not authority:
+    if not mark:
+        raise ProtocolError(f"target {target[:64]!r} is no path")
+    if scheme.lower() not in (b"http", b"https") or not authority:
         raise ProtocolError(f"target {target[:64]!r} is malformed", detail="http1.invalid_url")
     if _HOST.fullmatch(authority) is None:
         raise ProtocolError(f"target {target[:64]!r} is malformed", detail="http1.invalid_url")
@@ -508,6 +512,8 @@ class MessageReader:
                 self.buffer = self.buffer[2:]
         block = self.take_block()
         if block is None:
+            if self.buffer and _PARTIAL_REQUEST.match(self.buffer) is None:
+                raise ProtocolError("no HTTP")  # TLS, say: told at once, not after a time-out
             return None
         head = parse_request(block, self.max_headers, accept_http_10=self.accept_http_10)
         self.begin_body(head.body)

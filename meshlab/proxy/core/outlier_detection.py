@@ -71,6 +71,8 @@ class OutlierDetector:
         for kind in ("5xx", "gateway_failure", "local_origin_failure"):
             for word in ("detected", "enforced"):
                 registry.counter(f"{self._prefix}ejections_{word}_consecutive_{kind}")
+        registry.counter(f"{self._prefix}ejections_consecutive_5xx")
+        registry.counter(f"{self._prefix}ejections_total")
         registry.counter(f"{self._prefix}ejections_overflow")
 
     def on_response(self, record: Record, status: int, now: float, draw: float) -> bool:
@@ -154,6 +156,9 @@ class OutlierDetector:
         self._active.value = after
         self._total.value += 1
         self._count(f"ejections_enforced_consecutive_{kind}").value += 1
+        self._count("ejections_total").value += 1  # Envoy's older names, still there
+        if kind == "5xx":
+            self._count("ejections_consecutive_5xx").value += 1
         return True
 
     def _count(self, name: str) -> Counter:

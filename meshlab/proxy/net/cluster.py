@@ -144,6 +144,12 @@ class ClusterStats:
         self.retry_or_shadow_abandoned = count(f"{prefix}retry_or_shadow_abandoned")
         self.update_success = count(f"{prefix}update_success")
 
+    def count_retried(self, status: int) -> None:
+        """Count a response that nobody saw because it was retried."""
+        self._registry.counter(f"{self._prefix}retry.upstream_rq_{status}").value += 1
+        self._registry.counter(f"{self._prefix}retry.upstream_rq_{status // 100}xx").value += 1
+        self._registry.counter(f"{self._prefix}retry.upstream_rq_completed").value += 1
+
     def count_response(self, status: int) -> None:
         pair = self._by_code.get(status)
         if pair is None:
@@ -243,7 +249,7 @@ class ClusterState:
         self.stats.membership_healthy.value = sum(host.healthy for host in hosts)
 
     def take_over(self, earlier: "ClusterState") -> None:
-        """Keep what is known of hosts (statistics, ejections) when only settings changed."""
+        """Keep the statistics of hosts when only settings changed."""
         known = {host.address: host for host in earlier.hosts}
         for host in self.balancer.hosts:
             before = known.get(host.address)

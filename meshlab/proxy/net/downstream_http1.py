@@ -30,6 +30,8 @@ _STATUS_LINES = {
 _DRAIN_IDLE = 1.0
 """Seconds a draining connection is given for one more request, which learns that it is the last.
 Closed at once it would meet requests already on their way."""
+BROKEN_BODIES = {"request_header_timeout": b"request header timeout"}
+"""Bodies that are not the status's reason, by detail."""
 _PIPELINE_MAX = 64 * 1024
 """Bytes of further requests that are read while one is being answered."""
 
@@ -229,7 +231,8 @@ class DownstreamHttp1(asyncio.Protocol):
         manager = self._manager
         runtime = manager.runtime
         info = StreamInfo(self.info, runtime.wall(), runtime.now())
-        info.flags |= DPE
+        if error.status != 408:
+            info.flags |= DPE
         info.response_code = error.status
         info.response_code_details = error.detail
         info.protocol = "HTTP/1.1"
@@ -237,7 +240,7 @@ class DownstreamHttp1(asyncio.Protocol):
         manager.stats.rq_total.value += 1
         manager.stats.count_response(error.status)
         reason = REASONS.get(error.status, b"")
-        body = b"" if error.detail == "missing_host_header" else reason
+        body = BROKEN_BODIES.get(error.detail, reason)
         headers = Headers.of((b"content-length", b"%d" % len(body)))
         if body:
             headers.add(b"content-type", b"text/plain")

@@ -57,7 +57,6 @@ class HttpStats:
         "rq_idle_timeout",
         "rq_max_duration_reached",
         "rq_non_relative_path",
-        "rq_redirect",
         "rq_rx_reset",
         "rq_time",
         "rq_timeout",
@@ -103,7 +102,6 @@ class HttpStats:
         self.rq_idle_timeout = count(f"{down}rq_idle_timeout")
         self.rq_max_duration_reached = count(f"{down}rq_max_duration_reached")
         self.rq_non_relative_path = count(f"{down}rq_non_relative_path")
-        self.rq_redirect = count(f"{prefix}rq_redirect")
         self.rq_rx_reset = count(f"{down}rq_rx_reset")
         self.rq_time = registry.histogram(f"{down}rq_time")
         self.rq_timeout = count(f"{down}rq_timeout")

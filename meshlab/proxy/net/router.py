@@ -35,6 +35,7 @@ from meshlab.proxy.core.route import (
 from meshlab.proxy.core.stream_info import (
     DC,
     DI,
+    DPE,
     DT,
     FI,
     NC,
@@ -269,6 +270,8 @@ class Stream:
             info.route_name = self.route.config.name
             info.virtual_host = self.route.host.name
             info.route_metadata = self.route.config.metadata
+            if isinstance(self.route.action, RouteAction) and not self._needs_tls(self.route):
+                self._choose_cluster(self.route, self.route.action)
         if manager.has_fault:
             self._inject_fault()
         else:
@@ -288,9 +291,15 @@ class Stream:
             info.authority = head.authority
         if head.method == b"CONNECT":
             info.flags |= NR
+            info.path = b""
             return self._refuse(404, b"", "route_not_found")
         if head.scheme == b"https" and not info.connection.tls_version:
-            return self._refuse(403, b"Forbidden", "http1.codec_error")
+            self._forget_head()
+            return self._refuse(403, b"Forbidden", "http1.https_url_on_plaintext_connection")
+        if not head.target.startswith(b"/"):
+            manager.stats.rq_non_relative_path.value += 1
+            self.reply(404, b"", "absolute_path_rejected")
+            return False
         if b"#" in head.target:
             return self._refuse(400, b"", "path_normalization_failed")
         if config.headers_with_underscores != "allow" and not self._check_underscores():
@@ -324,6 +333,12 @@ class Stream:
             self._read_downstream_peer()
         return True
 
+    def _forget_head(self) -> None:
+        """What the codec refuses has no method or path in the log."""
+        self.info.flags |= DPE
+        self.info.method = b""
+        self.info.path = b""
+
     def _refuse(self, status: int, body: bytes, details: str) -> bool:
         """Answer a request that no filter shall see, and the last of its connection."""
         self.connection.close_after_response()
@@ -334,6 +349,7 @@ class Stream:
         headers = self.head.headers
         bad = [name for name in headers.names if b"_" in name]
         if bad and self.manager.config.headers_with_underscores == "reject_request":
+            self._forget_head()
             return self._refuse(400, b"Bad Request", "http1.unexpected_underscore")
         for name in bad:
             headers.remove(name)
@@ -346,9 +362,10 @@ class Stream:
         if not path.startswith(b"/"):
             return True
         if config.escaped_slashes != "keep" and has_escaped_slash(path):
-            if config.escaped_slashes == "reject":
-                return self._refuse(400, b"", "path_normalization_failed")
             path = unescape_slashes(path)
+            if config.escaped_slashes == "reject":
+                self.info.path = path + rest
+                return self._refuse(400, b"", "path_normalization_failed")
             if config.escaped_slashes == "unescape_redirect":
                 self._redirect(307, path + rest)
                 return False
@@ -469,10 +486,7 @@ class Stream:
     def _inject_fault(self) -> None:
         route = self.route
         fault = (route.fault if route is not None else None) or self.manager.fault
-        cluster = ""
-        if route is not None and isinstance(route.action, RouteAction):
-            cluster = route.action.cluster
-        if fault is None or not fault.concerns(self.head, cluster):
+        if fault is None or not fault.concerns(self.head, self.info.upstream_cluster):
             self._route()
             return
         runtime = self.manager.runtime
@@ -529,19 +543,24 @@ class Stream:
             manager.stats.no_route.value += 1
             self.reply(404, b"", "route_not_found")
             return
-        host = route.host
-        if host.require_tls != "none" and self.info.scheme != b"https":
+        if self._needs_tls(route):
             self._redirect(301, b"https://%b%b" % (self.head.authority or b"", self.head.target))
             return
         action = route.action
         if isinstance(action, RouteAction):
             self._forward(route, action)
         elif isinstance(action, Redirect):
-            manager.stats.rq_redirect.value += 1
+            manager.stats.rq_direct_response.value += 1
             where = location(action, route.rewrite, self.head, self.info.scheme)
             self._redirect(action.response_code, where)
         else:
             self._answer(action)
+
+    def _needs_tls(self, route: CompiledRoute) -> bool:
+        rule = route.host.require_tls
+        return (
+            rule == "all" or (rule == "external_only" and self._external)
+        ) and self.info.scheme != b"https"
 
     def _answer(self, action: DirectResponse) -> None:
         self.manager.stats.rq_direct_response.value += 1
@@ -553,26 +572,29 @@ class Stream:
     def _redirect(self, status: int, where: bytes) -> None:
         self._send_own(status, Headers.of((b"location", where)), b"", "direct_response")
 
-    def _forward(self, route: CompiledRoute, action: RouteAction) -> None:
-        manager = self.manager
-        head = self.head
-        info = self.info
-        runtime = manager.runtime
+    def _choose_cluster(self, route: CompiledRoute, action: RouteAction) -> None:
+        runtime = self.manager.runtime
         name = action.cluster
         if route.weights is not None:
             self._share = route.weights.pick(runtime.dice())
             name = self._share.name
         elif not name:
-            name = (head.headers.get(action.cluster_header) or b"").decode("latin-1")
+            name = (self.head.headers.get(action.cluster_header) or b"").decode("latin-1")
         cluster = runtime.clusters.get(name)
-        info.upstream_cluster = name
+        if cluster is not None:
+            self.cluster = cluster
+            self.info.upstream_cluster = name
+            self.info.upstream_cluster_metadata = cluster.config.metadata
+
+    def _forward(self, route: CompiledRoute, action: RouteAction) -> None:
+        manager = self.manager
+        head = self.head
+        cluster = self.cluster
         if cluster is None:
-            info.flags |= NC
+            self.info.flags |= NC
             manager.stats.no_cluster.value += 1
             self.reply(action.cluster_not_found_code, b"", "cluster_not_found")
             return
-        self.cluster = cluster
-        info.upstream_cluster_metadata = cluster.config.metadata
         if head.upgrade and not self._upgrade_allowed(action):
             self.reply(403, b"", "upgrade_failed")
             return
@@ -806,9 +828,10 @@ class Stream:
             latest,
             word.encode(),
         )
-        if reason and not reason.startswith("delayed connect error"):
-            body += b", transport failure reason: " + reason.encode("latin-1", "replace")
+        if reason:
             detail += "|" + reason.replace(" ", "_")
+            if not reason.startswith("delayed connect error"):  # of that, clients learn nothing
+                body += b", transport failure reason: " + reason.encode("latin-1", "replace")
         self._local_failure(
             502 if reset is Reset.PROTOCOL_ERROR else 503,
             body,
@@ -882,7 +905,6 @@ class Stream:
         if end:
             self.upstream = None
         self._stop_per_try()
-        cluster.stats.count_response(status)
         if status < 500:
             host.stats.rq_success += 1
         else:
@@ -893,12 +915,14 @@ class Stream:
         if retry is not None:
             if retry.after_response(status, head.headers):
                 if self._retry_if_allowed():
+                    cluster.stats.count_retried(status)
                     if not end:
                         self._cancel_upstream()
                     return
             elif self._retry_taken:
                 cluster.stats.rq_retry_success.value += 1
             self._retry = None
+        cluster.stats.count_response(status)
         if self._retry_taken:
             self._release_retry()
         if self._replay:

@@ -10,7 +10,7 @@ from meshlab.proxy.core.istio_stat import IstioReporter, TcpStats
 from meshlab.proxy.core.load_balancer.base import Host
 from meshlab.proxy.core.retry import Reset
 from meshlab.proxy.core.stat import StatRegistry
-from meshlab.proxy.core.stream_info import DC, NC, UF, UH, UO, ConnectionInfo, StreamInfo
+from meshlab.proxy.core.stream_info import DC, NC, UF, UH, UO, URX, ConnectionInfo, StreamInfo
 from meshlab.proxy.core.tcp_proxy import TcpProxy
 from meshlab.proxy.core.weighted_cluster import WeightTable
 from meshlab.proxy.net.clock import Timer
@@ -298,7 +298,7 @@ class TcpConnection(asyncio.Protocol):
         if self._attempts < self._proxy.config.max_connect_attempts:
             self._try()
             return
-        self._refuse(UF, "")
+        self._refuse(UF | URX, "")
 
     def _refuse(self, flag: int, details: str) -> None:
         self.stream.flags |= flag

@@ -235,10 +235,13 @@ class UpstreamHttp1(asyncio.Protocol):
             self._pool.on_released()
             self.close()
             exchange.on_response_data(b"", True, None)
-        elif exchange is not None and self._responding and self._reader.end():
-            self._keep_alive = False
-            self._release()
-            exchange.on_response_data(b"", True, None)
+        elif exchange is not None and self._responding:
+            if self._reader.end():
+                self._keep_alive = False
+                self._release()
+                exchange.on_response_data(b"", True, None)
+            else:
+                self._fail(Reset.PROTOCOL_ERROR, "")  # the body is shorter than announced
         return False
 
     def connection_lost(self, error: Exception | None) -> None:

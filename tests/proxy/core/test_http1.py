@@ -95,7 +95,6 @@ def test_framing(lines, facts):
     ("block", "status"),
     [
         pytest.param(request(b"Host: a"), 400, id="two hosts"),
-        pytest.param(b"GET / HTTP/1.1", 400, id="no host"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a/b", 400, id="host with a slash"),
         pytest.param(b"GET / HTTP/1.1\r\nHost: a b", 400, id="host with a space"),
         pytest.param(request(b"Content-Length: 1", b"Content-Length: 1"), 400, id="two lengths"),

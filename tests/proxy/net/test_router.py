@@ -447,7 +447,7 @@ def test_response_cut_short_is_seen_by_the_client(run):
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                 await client.get()
         await h.until(lambda: bool(h.logs))
-        assert flag_names(h.logs[0].flags) == "UC"
+        assert flag_names(h.logs[0].flags) == "UPE"
 
     run(test)
 

@@ -81,7 +81,7 @@ def test_connection_without_upstream(run, case):
         async with h.client() as client:
             assert await client.reader.read() == b""
         await h.until(lambda: bool(h.logs))
-        flags = {"refused": "UF", "no cluster": "NC", "no host": "UH", "overflow": "UO"}
+        flags = {"refused": "UF,URX", "no cluster": "NC", "no host": "UH", "overflow": "UO"}
         assert flag_names(h.logs[0].flags) == flags[case]
         assert h.logs[0].attempt_count == {"refused": 2, "no cluster": 0}.get(case, 1)
 
