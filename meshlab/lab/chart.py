@@ -78,25 +78,40 @@ def windows(
     None reaches back over a cut (unix seconds): after a change only what was sent since counts.
     Windows with too few requests are left out.
     """
-    parts: list[list[Request]] = [[] for _ in range(len(cuts) + 1)]
-    for request in requests:
-        parts[bisect_right(cuts, request.sent)].append(request)
-    return [window for part in parts if part for window in _sliding(part, step, width)]
+    # Drawn eight times a second from thousands of requests: one plain pass.
+    parts: list[dict[int, dict[str, int]]] = [{} for _ in range(len(cuts) + 1)]
+    ends = [0.0] * len(parts)
+    for sent, _, status, body, _, _ in requests:
+        part = bisect_right(cuts, sent) if cuts else 0
+        if sent > ends[part]:
+            ends[part] = sent
+        cells = parts[part]
+        number = int(sent / step + 1e-6)
+        cell = cells.get(number)
+        if cell is None:
+            cell = cells[number] = {}
+        name = body if 200 <= status <= 299 else FAILED
+        cell[name] = cell.get(name, 0) + 1
+    return [
+        window
+        for cells, end in zip(parts, ends, strict=True)
+        if cells
+        for window in _sliding(cells, end, step, width)
+    ]
 
 
-def _sliding(requests: Sequence[Request], step: float, width: float) -> list[Window]:
-    cells: dict[int, Counter[str]] = {}
-    for request in requests:
-        cells.setdefault(int(request.sent / step + 1e-6), Counter())[request.name] += 1
+def _sliding(
+    cells: Mapping[int, Mapping[str, int]], newest: float, step: float, width: float
+) -> list[Window]:
     first, last = min(cells), max(cells)
     span = max(round(width / step), 1)
     found: list[Window] = []
     counts: Counter[str] = Counter()
     for cell in range(first, last + 1):
-        counts.update(cells.get(cell, ()))
+        counts.update(cells.get(cell, {}))
         if cell - span in cells:
             counts.subtract(cells[cell - span])
-        end = max(r.sent for r in requests[-500:]) if cell == last else (cell + 1) * step
+        end = newest if cell == last else (cell + 1) * step
         window = Window(end, {name: count for name, count in counts.items() if count > 0})
         if window.total >= FEWEST:
             found.append(window)

@@ -97,7 +97,7 @@ class LiveChart:
         self._draw = draw
         self._widget: Any = None
         self._handle: Any = None
-        self._shape: tuple[int, ...] = ()
+        self._last: dict[str, Any] = {}
         self._seen = -1
         self._lock = threading.Lock()
 
@@ -131,7 +131,8 @@ class LiveChart:
                 return
             self._seen = self.load.sent
             found = figure.render(self._draw(LIVE_SECONDS))
-            _update(self._widget, found)
+            _update(self._widget, found, self._last)
+            self._last = found
 
     def flush(self) -> None:
         """Write the present state into the output, where it is a file that is written."""
@@ -165,16 +166,19 @@ def _figure_widget(found: Mapping[str, Any]) -> Any:
     return widget
 
 
-def _update(widget: Any, found: Mapping[str, Any]) -> None:
-    layout = found["layout"]
+def _update(widget: Any, found: Mapping[str, Any], last: Mapping[str, Any]) -> None:
+    """Set what differs from the last frame: plotly checks all that is set, and that costs."""
+    layout, before = found["layout"], last.get("layout")
+    traces = last["data"] if last else [{}] * len(found["data"])
     with widget.batch_update():
-        for trace, data in zip(widget.data, found["data"], strict=True):
+        for trace, data, old in zip(widget.data, found["data"], traces, strict=True):
             for name in ("x", "y", "text", "base"):
-                if name in data:
+                if name in data and data[name] != old.get(name):
                     trace[name] = data[name]
         widget.layout.xaxis.range = layout["xaxis"].get("range")
-        widget.layout.shapes = layout["shapes"]
-        widget.layout.annotations = layout["annotations"]
+        for name in ("shapes", "annotations"):
+            if before is None or layout[name] != before[name]:
+                widget.layout[name] = layout[name]
 
 
 _FOLLOWED: set[LiveChart] = set()

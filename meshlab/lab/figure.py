@@ -187,22 +187,22 @@ def _cells(mark: Cells, plot: Plot) -> dict[str, Any]:
 def layout(plot: Plot) -> dict[str, Any]:
     """Return the layout: axes, events, words, on a ground that lets the page's own through."""
     found: dict[str, Any] = {
-        "title": {"text": plot.title, "font": {"size": 15}, "x": 0.01, "y": 0.97},
+        "title": {"text": f"<b>{plot.title}</b>", "font": {"size": 15}, "x": 0.01, "y": 0.97},
         "font": {"color": INK, "size": 12},
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
         "height": plot.height + 40,
-        "margin": {"l": 70, "r": 70 if plot.secondary else 20, "t": 78, "b": 60},
+        "margin": {"l": 70, "r": 70 if plot.secondary else 20, "t": 78, "b": 70},
         "legend": {"orientation": "h", "x": 0, "y": 1.07, "yanchor": "bottom"},
         "showlegend": len(plot.marks) > 1,
         "barmode": "overlay" if plot.rows else "group",
-        "xaxis": _axis(plot.x, plot.columns),
+        "xaxis": _axis(plot.x, plot.columns, note=plot.note),
         "yaxis": _axis(plot.y, plot.rows, rows=bool(plot.rows)),
         "shapes": [*(_rule(event) for event in plot.events), *_locks(plot)],
         "annotations": [
             *(_event_text(event) for event in plot.events),
             *(_label(label) for label in plot.labels),
-            *([_note(plot.note)] if plot.note else []),
+            *([_note(plot.note)] if plot.note and not plot.x.title else []),
         ],
     }
     if plot.secondary:
@@ -211,9 +211,12 @@ def layout(plot: Plot) -> dict[str, Any]:
     return found
 
 
-def _axis(axis: Axis, names: Sequence[str], *, rows: bool = False) -> dict[str, Any]:
+def _axis(
+    axis: Axis, names: Sequence[str], *, rows: bool = False, note: str = ""
+) -> dict[str, Any]:
+    below = f"<br><span style='font-size:11px'>{note}</span>" if note else ""
     found: dict[str, Any] = {
-        "title": {"text": axis.title},
+        "title": {"text": axis.title + below if axis.title else ""},
         "gridcolor": FAINT,
         "linecolor": INK,
         "zeroline": False,

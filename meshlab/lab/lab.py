@@ -384,7 +384,7 @@ class Lab:
 
 def _import_plotly() -> None:
     """Import what a live chart needs while the learner reads: it takes a second."""
-    import plotly.graph_objects  # noqa: F401 - the import is the point
+    from plotly.graph_objects import FigureWidget  # noqa: F401 - the import is the point
 
 
 def _silent(_: BootStep) -> None:

@@ -44,6 +44,7 @@ class Request(NamedTuple):
     status: int
     """-1: no answer came."""
     body: str
+    """Its first 32 bytes, without the space around."""
     instance: str
     """The `x-instance` header: which pod answered."""
     error: str
@@ -55,7 +56,7 @@ class Request(NamedTuple):
     @property
     def name(self) -> str:
         """What the request counts as: the body of a good answer, else `failed`."""
-        return self.body.strip() if self.good else FAILED
+        return self.body if self.good else FAILED
 
 
 class LoadError(MeshlabError):
@@ -409,7 +410,8 @@ class Load:
             if "result" in line:
                 self.result = line["result"]
             for fields in line.get("requests", ()):
-                request = Request(*fields)
+                sent, seconds, status, body, instance, error = fields
+                request = Request(sent, seconds, status, body.strip(), instance, error)
                 self._requests.append(request)
                 self.sent += 1
                 self.failed += not request.good

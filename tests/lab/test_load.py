@@ -11,7 +11,7 @@ import pytest
 from meshlab.lab.load import FAILED, Load, LoadError, Request, Sample, _flags
 
 BLUE = Request(100.0, 0.001, 200, "blue", "pod-1", "")
-GREEN = Request(100.1, 0.002, 200, "green\n", "pod-2", "")
+GREEN = Request(100.1, 0.002, 200, "green", "pod-2", "")
 BAD = Request(100.2, 0.003, 502, '{"status":502}', "pod-3", "")
 LOST = Request(100.3, 3.0, -1, "", "", "no answer in 3s")
 
