@@ -6,7 +6,7 @@ wants, which only it knows.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +36,10 @@ class Counters:
 class Forwarder:
     """gRPC handlers for the agent's XDS socket."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, logged: Callable[[bytes], None] | None = None) -> None:
+        """`logged` is shown each access log message that passes."""
         self.upstream = upstream
+        self.logged = logged
         self.counters = Counters()
 
     def handlers(self) -> list[Any]:
@@ -88,7 +90,8 @@ class Forwarder:
     def _upload(self, service: str, method: str) -> Any:
         async def handle(requests: AsyncIterator[bytes], context: Any) -> bytes:
             try:
-                answer: bytes = await self.upstream.upload(f"/{service}/{method}", requests)
+                passing = self._watched(requests) if self.logged else requests
+                answer: bytes = await self.upstream.upload(f"/{service}/{method}", passing)
             except grpc.aio.AioRpcError as error:
                 self.counters.upstream_failures += 1
                 await context.abort(error.code(), error.details() or "")
@@ -96,3 +99,9 @@ class Forwarder:
             return answer
 
         return handle
+
+    async def _watched(self, messages: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for message in messages:
+            if self.logged:
+                self.logged(message)
+            yield message

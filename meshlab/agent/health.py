@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from meshlab.agent import drain
 from meshlab.agent.forward import Counters
@@ -10,6 +11,9 @@ from meshlab.agent.http import Request, Response, asked
 from meshlab.agent.identity import Identity
 from meshlab.agent.probe import app_probe, ask_app
 from meshlab.agent.settings import Settings
+
+if TYPE_CHECKING:
+    from meshlab.agent.istio_metric import IstioMetrics
 
 LOG = logging.getLogger("meshlab.agent.health")
 READY = "/healthz/ready"
@@ -22,13 +26,20 @@ class Health:
     """The handlers; knows what readiness needs."""
 
     def __init__(
-        self, settings: Settings, identity: Identity, counters: Counters, quit_: Callable[[], None]
+        self,
+        settings: Settings,
+        identity: Identity,
+        counters: Counters,
+        quit_: Callable[[], None],
+        istio: "IstioMetrics | None" = None,
     ) -> None:
+        """`istio`: the standard metrics, where the data plane has none."""
         self.settings = settings
         self.identity = identity
         self.counters = counters
         self.draining = False
         self.quit = quit_
+        self.istio = istio
         self._was_ready = False
         self._probes = {
             path: probe
@@ -104,7 +115,9 @@ class Health:
             self._scrape(self.settings.ports.admin, "/stats/prometheus", host="127.0.0.1"),
             self._app_metrics(),
         )
-        body = b"".join(_line_ended(part) for part in (parts[0], self.own_metrics(), parts[1]))
+        istio = self.istio.render() if self.istio else b""
+        whole = (parts[0], istio, self.own_metrics(), parts[1])
+        body = b"".join(_line_ended(part) for part in whole)
         return Response(200, body, "text/plain; version=0.0.4; charset=utf-8")
 
     def own_metrics(self) -> bytes:

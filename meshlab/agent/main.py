@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc.aio
 
@@ -18,6 +18,9 @@ from meshlab.agent.identity import Identity
 from meshlab.agent.sds import SecretService
 from meshlab.agent.settings import Settings
 from meshlab.agent.upstream import Upstream
+
+if TYPE_CHECKING:
+    from meshlab.agent.istio_metric import IstioMetrics
 
 LOG = logging.getLogger("meshlab.agent")
 _SERVER_OPTIONS = [
@@ -46,8 +49,9 @@ async def run(settings: Settings) -> int:
         f"spiffe://{settings.trust_domain}/ns/{settings.namespace}/sa/{settings.service_account}"
     )
     identity = Identity(spiffe, upstream.sign)
-    forwarder = Forwarder(upstream)
-    health = Health(settings, identity, forwarder.counters, stop.set)
+    metrics = _metrics(settings)
+    forwarder = Forwarder(upstream, metrics.take if metrics else None)
+    health = Health(settings, identity, forwarder.counters, stop.set, metrics)
     sockets = await _serve_sockets(settings, forwarder, SecretService(identity))
     servers = [
         await http.serve(ANY, settings.ports.ready, health.ready_port),
@@ -67,6 +71,15 @@ async def run(settings: Settings) -> int:
             server.close()
         await sockets.stop(grace=None)
         await upstream.close()
+
+
+def _metrics(settings: Settings) -> "IstioMetrics | None":
+    """Return Istio's metrics for a data plane that does not count them itself."""
+    if Path(settings.data_plane).name == "meshlab-proxy":
+        return None
+    from meshlab.agent.istio_metric import IstioMetrics  # protobufs that others need not load
+
+    return IstioMetrics(settings.metadata, settings.namespace, settings.cluster_id)
 
 
 async def _leave(settings: Settings, health: Health, child: DataPlane) -> None:

@@ -3,7 +3,8 @@
 from envoy.data.accesslog.v3 import accesslog_pb2
 from envoy.service.accesslog.v3 import als_pb2
 
-from meshlab.control.serve.access_log import AccessLogSink, response_flags
+from meshlab.control.serve.access_log import AccessLogSink
+from meshlab.proto.response_flag import response_flags
 
 
 def message(path: str, code: int) -> als_pb2.StreamAccessLogsMessage:
