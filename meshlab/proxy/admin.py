@@ -414,7 +414,8 @@ async def serve_request(
     request = Request(
         method=words[0],
         path=unquote(target.path),
-        query=dict(parse_qsl(target.query, keep_blank_values=True)),
+        # Envoy: a plus is a plus here, as in `filter=rq_\d+`
+        query=dict(parse_qsl(target.query.replace("+", "%2B"), keep_blank_values=True)),
     )
     response = answer(admin, request)
     await send(writer, response, keep=keep, head_only=request.method == "HEAD")

@@ -297,6 +297,11 @@ def test_unknown_path(proxy: Proxy) -> None:
             [b"HTTP/1.1 200 OK", b"OK\n"],
             id="body is read",
         ),
+        pytest.param(
+            b"GET /stats?filter=s[e]+rver HTTP/1.0\r\n\r\n",
+            [b"HTTP/1.1 200 OK", b"server.live: 1\n"],
+            id="plus is a plus",
+        ),
         pytest.param(b"rubbish\r\n\r\n", [b"HTTP/1.1 400 Bad Request", b"Bad Request\n"], id="bad"),
         pytest.param(
             b"POST /ready HTTP/1.1\r\ncontent-length: 9999999\r\n\r\n",
