@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ class ControlPlane:
         )
         self.api = Api(access)
         self.metrics = Metrics()
+        self.metrics.info.set(1, version=metadata.version("meshlab"))
         defaults = Mesh(
             trust_domain=settings.trust_domain,
             cluster_domain=settings.cluster_domain,
