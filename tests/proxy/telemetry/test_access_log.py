@@ -192,6 +192,7 @@ def test_entries_come_in_batches_with_the_node_first() -> None:
             assert [entry.request.path for entry in message.http_logs.log_entry] == ["/1", "/2"]
             take(finished(b"/3"))
             assert await service.paths(1) == ["/3"]
+            await logs.close()
             assert stats.counter("access_logs.grpc_access_log.logs_written").value == 3
 
     run(scenario)
