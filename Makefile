@@ -1,5 +1,6 @@
 # Every target sets the machine up first; a second run finds that done and goes on at once.
 PY := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab labs test check bench down

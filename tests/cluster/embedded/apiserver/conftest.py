@@ -51,19 +51,22 @@ class Served:
     def token(self) -> str:
         return str(self.config["users"][0]["user"]["token"])
 
-    def kubectl(self, *arguments: str, stdin: str | None = None, **extra: str) -> Run:
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        """What kubectl runs with; its caches go to a home of their own."""
+        return {
             **os.environ,
-            **extra,
             "KUBECONFIG": str(self.kubeconfig),
             "HOME": str(self.directory),
         }
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, **extra: str) -> Run:
         return subprocess.run(
             ["kubectl", *arguments],
             input=stdin,
             capture_output=True,
             text=True,
-            env=environment,
+            env={**self.environment, **extra},
             timeout=60,
             check=False,
         )

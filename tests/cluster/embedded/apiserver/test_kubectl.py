@@ -299,12 +299,11 @@ def test_pages(served: Any, space: str) -> None:
 
 def test_watch_prints_rows(served: Any, space: str) -> None:
     served.apply(pod(space))
-    environment = {"KUBECONFIG": str(served.kubeconfig), "PATH": "/usr/bin:/bin"}
     watching = subprocess.Popen(
         ["kubectl", "get", "pods", "-n", space, "-w", "--output-watch-events"],
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=served.environment,
     )
     assert watching.stdout
     assert watching.stdout.readline().split()[:2] == ["EVENT", "NAME"]
@@ -356,8 +355,9 @@ def test_wait(served: Any, space: str) -> None:
     served.apply(pod(space))
     condition = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     waiting = ("wait", "--for=condition=Ready", "pod/p", "-n", space, "--timeout=5s")
-    environment = {"KUBECONFIG": str(served.kubeconfig), "PATH": "/usr/bin:/bin"}
-    running = subprocess.Popen(["kubectl", *waiting], stdout=subprocess.PIPE, env=environment)
+    running = subprocess.Popen(
+        ["kubectl", *waiting], stdout=subprocess.PIPE, env=served.environment
+    )
     patch = ("-p", json.dumps(condition), "--subresource=status", "--type=merge")
     served.ok("patch", "pod", "p", "-n", space, *patch)
     output, _ = running.communicate(timeout=10)
@@ -431,13 +431,12 @@ def test_exec_refusals(served: Any, space: str) -> None:
 
 def test_exec_ends_with_its_client(served: Any, space: str) -> None:
     served.apply(pod(space))
-    environment = {"KUBECONFIG": str(served.kubeconfig), "PATH": "/usr/bin:/bin"}
     command = ["sh", "-c", "echo $$; exec sleep 1000"]
     client = subprocess.Popen(
         ["kubectl", "exec", "p", "-n", space, "--", *command],
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=served.environment,
     )
     assert client.stdout
     pid = int(client.stdout.readline())
