@@ -11,11 +11,13 @@ import datetime
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from meshlab.errors import MeshlabError
@@ -94,6 +96,8 @@ def jupyter_command(copies: Path, port: int, *, browser: bool) -> list[str]:
         f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=None",
+        "--ServerApp.answer_yes=True",  # Control-C ends it at once
+        "--Application.log_level=ERROR",
     ]  # fmt: skip
     if os.geteuid() == 0:
         command.append("--allow-root")
@@ -126,21 +130,35 @@ def main(argv: list[str] | None = None) -> int:
     except MeshlabError as error:
         _say(f"make lab: {error}")
         return 1
+    token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)
     # The two take seconds each and need nothing of each other.
     cluster = threading.Thread(target=_cluster_up, args=(options.name,), name="cluster up")
     cluster.start()
     jupyter = subprocess.Popen(
         jupyter_command(options.copies.resolve(), port, browser="DISPLAY" in os.environ),
-        env={**os.environ, "MESHLAB_CLUSTER_NAME": options.name},
+        env={**os.environ, "MESHLAB_CLUSTER_NAME": options.name, "JUPYTER_TOKEN": token},
     )
     try:
         cluster.join()
+        if _answers(port, jupyter):
+            _say(f"\nOpen http://127.0.0.1:{port}/lab/tree/{FIRST_LESSON}?token={token}")
+            _say("Control-C ends JupyterLab; the cluster stays until: make down\n")
         return jupyter.wait()
     except KeyboardInterrupt:
         jupyter.terminate()
         jupyter.wait()
-        _say(f"JupyterLab ended. The cluster {options.name!r} still runs: make down deletes it.")
+        _say(f"\nJupyterLab ended. The cluster {options.name!r} still runs: make down deletes it.")
         return 0
+
+
+def _answers(port: int, server: subprocess.Popen[bytes]) -> bool:
+    """Wait until the server takes connections; False: it ended before."""
+    while server.poll() is None:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) == 0:
+                return True
+        time.sleep(0.1)
+    return False
 
 
 def _cluster_up(name: str) -> None:
