@@ -218,8 +218,9 @@ class Client:
                 )
         finally:
             self.connect_times.record((time.perf_counter_ns() - began) / 1e9)
-        peer = transport.get_extra_info("peername")
-        self.peers.append(f"{peer[0]}:{peer[1]}")
+        # None where the server has reset the connection by now: there is no other end to name.
+        if peer := transport.get_extra_info("peername"):
+            self.peers.append(f"{peer[0]}:{peer[1]}")
         return exchange
 
     def _keep_or_close(self, exchange: _Exchange, answer: Answer) -> None:
