@@ -84,15 +84,24 @@ class Lab:
     def _attach(self) -> Mesh:
         try:
             mesh = ml.attach(self.cluster)
+        except MeshlabError:
+            return self._up()  # there is none, or it is stopped
+        try:
             if mesh.has_control_plane():
                 return mesh
-        except (MeshlabError, OSError):
-            pass  # there is none, or it is stopped: bring it up
-        return self.up()
+        except MeshlabError:
+            pass  # it does not answer: bring it up
+        mesh.kube.close()
+        return self._up()
+
+    def _up(self) -> Mesh:
+        return ml.up(name=self.cluster, progress=self._progress)
 
     def up(self) -> Mesh:
         """Bring cluster and mesh up; harmless when they are."""
-        return ml.up(name=self.cluster, progress=self._progress)
+        self.mesh.kube.close()
+        self.mesh = self._up()
+        return self.mesh
 
     def _progress(self, step: BootStep) -> None:
         if not step.done:
@@ -208,7 +217,7 @@ class Lab:
                 steps.append(chart.Step(step.name, now - step.seconds, now))
 
         try:
-            ml.up(name=name, progress=note)
+            ml.up(name=name, progress=note).kube.close()
             self.memory["boot"] = time.monotonic() - began
         finally:
             ml.down(name, progress=_silent)

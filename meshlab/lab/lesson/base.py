@@ -72,9 +72,24 @@ def shares(verdicts: Sequence[Verdict]) -> tuple[str, str]:
 
 
 def missing(what: str, expected: str) -> Finding:
-    """Return the finding that something is not there."""
+    """Return the finding that something is not there, which does not come by itself."""
     return Finding(
-        passed=False, observed=f"no {what}", expected=expected, cause=f"there is no {what}"
+        passed=False,
+        observed=f"no {what}",
+        expected=expected,
+        cause=f"there is no {what}",
+        again=False,
+    )
+
+
+def lacking(problem: str, expected: str) -> Finding:
+    """Return the finding that pods are missing (see `unready`); only those that start may come."""
+    return Finding(
+        passed=False,
+        observed=problem,
+        expected=expected,
+        cause=problem,
+        again="there is no" not in problem and "scaled to 0" not in problem,
     )
 
 

@@ -14,6 +14,7 @@ from meshlab.lab.display import Chart
 from meshlab.lab.lesson.base import Lesson, Step, get
 from meshlab.mesh import INJECTION
 from meshlab.observe.metrics import total
+from meshlab.wait import until
 
 if TYPE_CHECKING:
     from meshlab.lab.lab import Lab
@@ -46,6 +47,7 @@ def labelled(lab: "Lab") -> Finding:
         observed=f"label {INJECTION}: {value or 'not there'}",
         expected=f"{INJECTION}: enabled",
         cause="nothing asks the webhook to inject into this namespace",
+        again=False,
     )
 
 
@@ -70,16 +72,23 @@ def injected(lab: "Lab") -> Finding:
         observed=", ".join(f"{name} {r}/{w}" for name, (r, w) in counts.items()),
         expected=expected,
         cause=cause,
+        again=not without or bool(_leaving(lab)),
     )
+
+
+def _leaving(lab: "Lab") -> list[str]:
+    """Return the pods that are about to be gone: new ones take their place."""
+    pods = lab.namespace.pods()
+    return [pod.name for pod in pods if pod.object["metadata"].get("deletionTimestamp")]
 
 
 def control(lab: "Lab") -> Finding:
     """Look whether the control pod stayed without."""
     found = get(lab, "pods", "control")
-    if found is None:
+    if found is None or found["metadata"].get("deletionTimestamp"):
         return Finding(
             passed=False, observed="no pod control", expected="control 1/1",
-            cause="there is no control pod to compare with",
+            cause="there is no control pod to compare with", again=False,
         )  # fmt: skip
     ready, wanted = workload.ready_count(found)
     sidecar = workload.has_sidecar(found)
@@ -153,7 +162,7 @@ def manual(lab: "Lab") -> Finding:
     if found is None:
         return Finding(
             passed=False, observed="no Deployment", expected=expected,
-            cause="namespace manual has no Deployment blue",
+            cause="namespace manual has no Deployment blue", again=False,
         )  # fmt: skip
     template = {"spec": found["spec"]["template"]["spec"]}
     ready = (found.get("status") or {}).get("readyReplicas", 0)
@@ -166,6 +175,7 @@ def manual(lab: "Lab") -> Finding:
         observed=f"template {'with' if inside else 'without'} istio-proxy, {ready} pod ready",
         expected=expected,
         cause=cause,
+        again=inside,
     )
 
 
@@ -273,6 +283,16 @@ def restart(lab: "Lab") -> object:
     return lab.namespace.wait()
 
 
+def solve_control(lab: "Lab") -> object:
+    until(
+        lambda: ", ".join(name for name in _leaving(lab) if name == "control"),
+        what="the old control pod is gone",
+        timeout=30,
+    )
+    lab.apply_original("02_injection/04-control.yaml")
+    return lab.namespace.pod(app="control")
+
+
 def solve_traffic(lab: "Lab") -> object:
     return lab.client().load(ADDRESS, requests=CALLS)
 
@@ -335,10 +355,7 @@ LESSON = Lesson(
                 ),
                 timeout=20,
             ),
-            solve=lambda lab: (
-                lab.apply_original("02_injection/04-control.yaml"),
-                lab.namespace.pod(app="control"),
-            ),
+            solve=solve_control,
         ),
         Step(
             checkpoint=Checkpoint(

@@ -52,6 +52,7 @@ def mesh(lab: "Lab") -> Finding:
         observed=", ".join(seen) or "nothing of the mesh",
         expected="istiod and istio-ingressgateway ready",
         cause="; ".join(problems),
+        again=not any("no Deployment" in p or "scaled to 0" in p for p in problems),
     )
 
 

@@ -6,7 +6,7 @@ from meshlab.lab import chart
 from meshlab.lab.chart import Cost
 from meshlab.lab.checkpoint import Checkpoint, Finding
 from meshlab.lab.display import Chart
-from meshlab.lab.lesson.base import Lesson, Step, get, missing, unready
+from meshlab.lab.lesson.base import Lesson, Step, get, lacking, missing, unready
 from meshlab.lab.load import FAILED, Sample
 from meshlab.lab.share import accepted_retries, judge
 from meshlab.observe.metrics import total
@@ -66,7 +66,7 @@ def baseline(lab: "Lab") -> Finding:
     """Look whether one in eight calls fails, as it should without retries."""
     expected = f"{FAIL_SHARE:.1%} of the calls fail"
     if problem := unready(lab, "buggy", "green", "fortio-deploy"):
-        return Finding(passed=False, observed=problem, expected=expected, cause=problem)
+        return lacking(problem, expected)
     retries = policy(lab)
     if retries is None:
         return missing(f"VirtualService {VIRTUAL_SERVICE}", expected)
@@ -76,6 +76,7 @@ def baseline(lab: "Lab") -> Finding:
             observed=f"retries: {retries.get('attempts')}",
             expected=f"no retry, and {expected}",
             cause="the VirtualService retries already: that is no baseline",
+            again=False,
         )
     sample = call(lab)
     verdict = judge(FAILED, sample.failed, len(sample), FAIL_SHARE)
@@ -102,13 +103,14 @@ def healed(lab: "Lab") -> Finding:
     if not retries.get("attempts"):
         return Finding(
             passed=False, observed="no retries", expected=expected,
-            cause="the VirtualService says nothing of retries",
+            cause="the VirtualService says nothing of retries", again=False,
         )  # fmt: skip
     told = str(retries.get("retryOn", ""))
     if not {"gateway-error", "5xx", "502"} & {word.strip() for word in told.split(",")}:
         return Finding(
             passed=False, observed=f"retryOn: {told or 'the default'}", expected=expected,
             cause="these conditions do not cover the 502 that the buggy version answers",
+            again=False,
         )  # fmt: skip
     sample = call(lab)
     cause = f"{retries['attempts']} attempts were not enough" if sample.failed else ""
@@ -129,7 +131,7 @@ def cost(lab: "Lab") -> Finding:
     if not (retries or {}).get("attempts"):
         return Finding(
             passed=False, observed="no retries", expected=expected,
-            cause="without retries each call is one attempt: there is no cost to see",
+            cause="without retries each call is one attempt: there is no cost to see", again=False,
         )  # fmt: skip
     found = measure(lab, "checkpoint")
     passed = low <= found.attempts - CALLS <= high

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshlab.lab.checkpoint import Checkpoint, Finding
-from meshlab.lab.lesson.base import URL, Lesson, Step, get, missing, shares, unready, weights
+from meshlab.lab.lesson.base import (
+    URL,
+    Lesson,
+    Step,
+    get,
+    lacking,
+    missing,
+    shares,
+    unready,
+    weights,
+)
 from meshlab.lab.lesson.gateway import gateway_problem
 from meshlab.lab.load import Judged, Load, Sample
 from meshlab.observe.table import Table
@@ -88,7 +98,7 @@ def call(lab: "Lab", calls: int = CALLS) -> Sample:
 def split(lab: "Lab", expected: Mapping[str, int] | None) -> Finding:
     """Count answers against weights; None: against whatever the VirtualService says."""
     if problem := gateway_problem(lab) or unready(lab, "blue", "green"):
-        return Finding(passed=False, observed=problem, expected="an open front door", cause=problem)
+        return lacking(problem, "an open front door")
     found = get(lab, VIRTUAL_SERVICES, "bluegreen")
     if found is None:
         return missing("VirtualService bluegreen", f"weights {expected or 'of your choice'}")
@@ -101,6 +111,7 @@ def split(lab: "Lab", expected: Mapping[str, int] | None) -> Finding:
             observed=f"weights {said}",
             expected=", ".join(f"{name} {weight}" for name, weight in wanted.items()),
             cause=f"the VirtualService says {said}",
+            again=False,
         )
     sample = call(lab)
     judged = sample.check_share(**{name: weight / 100 for name, weight in wanted.items()})
@@ -147,6 +158,7 @@ def scaled(lab: "Lab") -> Finding:
             observed=f"pods: {pods}",
             expected="more pods of one version than of the other",
             cause=f"both versions have {counts['blue']} pods: that would not show a difference",
+            again=False,
         )
     finding = split(lab, None)
     return Finding(

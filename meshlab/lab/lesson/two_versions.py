@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from meshlab.lab.chart import Staircase
 from meshlab.lab.checkpoint import Checkpoint, Finding
-from meshlab.lab.lesson.base import Lesson, Step, get, missing, shares, unready
+from meshlab.lab.lesson.base import Lesson, Step, get, lacking, missing, shares, unready
 from meshlab.lab.load import Sample
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def deployed(lab: "Lab") -> Finding:
     """Look whether both versions run behind one Service."""
     expected = "blue and green ready, one Service bluegreen over both"
     if problem := unready(lab, "blue", "green"):
-        return Finding(passed=False, observed=problem, expected=expected, cause=problem)
+        return lacking(problem, expected)
     service = get(lab, "services", "bluegreen")
     if service is None:
         return missing("Service bluegreen", expected)
@@ -55,6 +55,7 @@ def deployed(lab: "Lab") -> Finding:
             observed=f"the Service selects version {selector['version']}",
             expected=expected,
             cause="the Service's selector names a version, so it has the pods of that one only",
+            again=False,
         )
     return Finding(
         passed=True, observed="blue and green ready behind one Service", expected=expected
@@ -64,7 +65,7 @@ def deployed(lab: "Lab") -> Finding:
 def share_of_blue(lab: "Lab", expected: float) -> Finding:
     """Count answers against a share; names the replicas when they explain another one."""
     if problem := unready(lab, "blue", "green"):
-        return Finding(passed=False, observed=problem, expected="two versions", cause=problem)
+        return lacking(problem, "two versions")
     if get(lab, "services", "bluegreen") is None:
         return missing("Service bluegreen", "one Service over both versions")
     blue, green = replicas(lab, "blue"), replicas(lab, "green")
