@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,13 +16,16 @@ from .conftest import MANIFESTS, Cluster
 
 pytestmark = [pytest.mark.root, pytest.mark.cluster]
 
+SENT, STATUS, BODY = 0, 2, 3
+"""Columns of a request in the load generator's stream."""
+
 QPS = 200
 CHANGES = 20
 SETTLED = 1.0  # seconds after which a change must be in force
 WINDOW = 1.5  # seconds of requests each new share is judged by
 
 
-def test_twenty_weight_changes_under_load(cluster: Cluster) -> None:
+def test_twenty_weight_changes_under_load(cluster: Cluster, tmp_path: Path) -> None:
     lab = MANIFESTS / "04_traffic_shift"
     namespace = "bluegreen"
     try:
@@ -34,12 +38,14 @@ def test_twenty_weight_changes_under_load(cluster: Cluster) -> None:
         host, url = "bluegreen.example.com", f"{cluster.ingress}/api/color"
         cluster.until("live", lambda: cluster.curl("-H", f"Host: {host}", url)[0] == "200")
         seconds = CHANGES * (SETTLED + WINDOW) + 5
-        load = subprocess.Popen(
-            [sys.executable, "-m", "meshlab.apps.load", "load", "-stream", "-c", "8",
-             "-qps", str(QPS), "-t", f"{seconds}s", "-H", f"Host: {host}", url],
-            stdout=subprocess.PIPE, text=True, env=cluster.env,
-        )  # fmt: skip
+        seen = tmp_path / "requests.ndjson"
         changed: list[tuple[float, int]] = []
+        with seen.open("w") as stream:
+            load = subprocess.Popen(
+                [sys.executable, "-m", "meshlab.apps.load", "load", "-stream", "-c", "8",
+                 "-qps", str(QPS), "-t", f"{seconds}s", "-H", f"Host: {host}", url],
+                stdout=stream, env=cluster.env,
+            )  # fmt: skip
         try:
             for change in range(CHANGES):
                 blue = (0, 100, 20, 80, 50)[change % 5]
@@ -55,20 +61,18 @@ def test_twenty_weight_changes_under_load(cluster: Cluster) -> None:
                 time.sleep(SETTLED + WINDOW)
         finally:
             load.terminate()
-            out, _ = load.communicate(timeout=20)
+            load.wait(timeout=20)
         requests = [
             request
-            for line in out.splitlines()
+            for line in seen.read_text().splitlines()
             if line.startswith("{")
             for request in json.loads(line).get("requests", [])
         ]
         assert len(requests) > QPS * CHANGES * (SETTLED + WINDOW) * 0.8
-        assert [r for r in requests if r["status"] != 200] == []
+        assert [r for r in requests if r[STATUS] != 200] == []
         for at, blue in changed:
-            window = [r for r in requests if at + SETTLED <= r["sent"] < at + SETTLED + WINDOW]
+            window = [r for r in requests if at + SETTLED <= r[SENT] < at + SETTLED + WINDOW]
             low, high = accepted(len(window), blue / 100, alpha=1e-6)
-            assert low <= sum(r["body"] == "blue" for r in window) <= high, (
-                f"{blue} % blue, {at:.1f}"
-            )
+            assert low <= sum(r[BODY] == "blue" for r in window) <= high, f"{blue} % blue, {at:.1f}"
     finally:
         cluster.kubectl("delete", "namespace", namespace, "--timeout=60s", check=False)

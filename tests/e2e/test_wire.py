@@ -50,7 +50,7 @@ def test_the_colour_on_the_wire(
     )
     tap = subprocess.Popen(
         ["kubectl", "-n", namespace, "exec", "client", "-c", "tap", "--",
-         "timeout", "20", "tcpdump", "-i", "eth0", "-s", "0", "-A", "-l", "tcp"],
+         "timeout", "20", "tcpdump", "-Z", "root", "-i", "eth0", "-s", "0", "-A", "-l", "tcp"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cluster.env,
     )  # fmt: skip
     assert tap.stderr is not None
@@ -68,8 +68,8 @@ def test_the_colour_on_the_wire(
         "20",
         "http://server/api/color",
     )
-    seen = cluster.kubectl("-n", namespace, "exec", "client", "-c", "app", "--", *command)
-    assert "Code 200 : 20" in seen
+    done = cluster.run("kubectl", "-n", namespace, "exec", "client", "-c", "app", "--", *command)
+    assert "Code 200 : 20" in done.stderr, "fortio reports on standard error"
     cluster.kubectl(
         "-n", namespace, "exec", "client", "-c", "tap", "--", "pkill", "tcpdump", check=False
     )
