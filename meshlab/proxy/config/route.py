@@ -164,8 +164,6 @@ def compile_route(route: components.Route, path: str, body_limit: int) -> Route:
         name=route.name,
         request_headers=compile_header_mutation(route, "request", path),
         response_headers=compile_header_mutation(route, "response", path),
-        decorator=route.decorator.operation,
-        decorator_propagate=wrapped(route.decorator, "propagate", True),
         fault=compile_route_fault(route, path),
         metadata=compile_metadata(route.metadata),
         stat_prefix=route.stat_prefix,

@@ -111,9 +111,6 @@ class Route:
     name: str = ""
     request_headers: HeaderMutation = NO_MUTATION
     response_headers: HeaderMutation = NO_MUTATION
-    decorator: str = ""
-    """`decorator.operation`."""
-    decorator_propagate: bool = True
     fault: Fault | None = None
     """`typed_per_filter_config["envoy.filters.http.fault"]`."""
     metadata: Mapping[str, Mapping[str, object]] = field(default_factory=dict)

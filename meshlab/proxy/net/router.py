@@ -642,12 +642,6 @@ class Stream:
         expected = self._per_try or self._timeout
         if expected and not manager.suppress_envoy_headers:
             headers.set(b"x-envoy-expected-rq-timeout-ms", b"%d" % (expected * 1000))
-        if (
-            route.config.decorator
-            and route.config.decorator_propagate
-            and info.connection.traffic_direction == "outbound"
-        ):
-            headers.set(b"x-envoy-decorator-operation", route.config.decorator.encode())
         self._rewrite_host(action)
         if route.rewrite is not None:
             path, rest = split(head.target)

@@ -332,8 +332,6 @@ def test_whole_table() -> None:
                         match=ANY,
                         name="r",
                         action=DirectResponse(status=200),
-                        decorator="op",
-                        decorator_propagate=False,
                         metadata={"istio": {"config": "/x"}},
                         fault=Fault(
                             abort_status=503,
