@@ -44,6 +44,8 @@ TOLD_TO_PROXIES = ("networking.istio.io", "security.istio.io")
 """API groups whose objects become configuration of the data plane."""
 ACK_TIMEOUT = 10.0
 INJECTION = "istio-injection"
+_POD = ("", "pod", "pods", "po")
+_DEPLOYMENT = ("deploy", "deployment", "deployments", "deployments.apps")
 
 
 class Mesh:
@@ -211,18 +213,48 @@ class Mesh:
     def pod(self, name: str) -> Pod:
         """Return a pod by `NAME.NAMESPACE` (istioctl's spelling) or `NAME` in `default`.
 
+        `deploy/NAME.NAMESPACE` is a pod of that Deployment, a ready one if there is one.
+
         Raises:
             ClusterError: there is none.
         """
-        short, _, namespace = name.partition(".")
-        found = self.kube.get("pods", short, namespace or "default")
+        kind, _, rest = name.rpartition("/")
+        short, _, space = rest.partition(".")
+        space = space or "default"
+        if kind in _DEPLOYMENT:
+            return self._pod_of_deployment(short, space)
+        if kind not in _POD:
+            raise ClusterError(
+                "not a kind that has pods",
+                object=name,
+                found=kind,
+                allowed="pod/NAME.NAMESPACE, deploy/NAME.NAMESPACE",
+            )
+        found = self.kube.get("pods", short, space)
         if found is None:
             raise ClusterError(
-                "no such pod",
-                object=f"Pod {namespace or 'default'}/{short}",
-                fix="See: kubectl get pods -A",
+                "no such pod", object=f"Pod {space}/{short}", fix="See: kubectl get pods -A"
             )
         return Pod(self, found)
+
+    def _pod_of_deployment(self, name: str, namespace: str) -> Pod:
+        deployment = self.kube.get("deployments.apps", name, namespace)
+        if deployment is None:
+            raise ClusterError(
+                "no such Deployment",
+                object=f"Deployment {namespace}/{name}",
+                fix="See: kubectl get deployments -A",
+            )
+        labels = deployment["spec"]["selector"].get("matchLabels") or {}
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        pods = self.kube.list("pods", namespace, label_selector=selector)
+        if not pods:
+            raise ClusterError(
+                "has no pod",
+                object=f"Deployment {namespace}/{name}",
+                fix=f"See: kubectl -n {namespace} describe deployment {name}",
+            )
+        return Pod(self, max(pods, key=workload.is_ready))
 
     def proxies(self) -> Table:
         """Return what each proxy was sent and has acknowledged, as `istioctl proxy-status`."""

@@ -109,7 +109,18 @@ class Pod:
         )
 
     def proxy_admin(self, path: str, method: str = "GET") -> str:
-        """Return a page of the sidecar's admin interface (`stats`, `config_dump`)."""
+        """Return a page of the sidecar's admin interface (`stats`, `config_dump`).
+
+        Raises:
+            ClusterError: the pod has no sidecar.
+        """
+        if not self.injected:
+            raise ClusterError(
+                "has no sidecar",
+                object=f"Pod {self.namespace}/{self.name}",
+                fix=f"Inject it: kubectl label namespace {self.namespace} istio-injection=enabled, "
+                "then kubectl rollout restart its Deployment.",
+            )
         return self.exec("pilot-agent", "request", method, path, container=workload.SIDECAR)
 
     def proxy_config(self, what: str = "all", **columns: str) -> Table | list[Table]:

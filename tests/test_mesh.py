@@ -112,6 +112,23 @@ def test_a_pod_by_its_labels(space: ml.Namespace) -> None:
     assert repr(pod).endswith(f"$ kubectl -n {space.name} get pod {pod.name} -o wide")
     with pytest.raises(ClusterError, match="no pod with labels app=other"):
         space.pod(app="other", timeout=0.1)
+    with pytest.raises(ClusterError, match=f"Pod {space.name}/{pod.name}: has no sidecar"):
+        pod.proxy_admin("stats")
+
+
+def test_a_pod_by_name_as_istioctl_spells_it(mesh: ml.Mesh, space: ml.Namespace) -> None:
+    space.apply(DEPLOYMENT)
+    space.wait("web")
+    by_deployment = mesh.pod(f"deploy/web.{space.name}")
+    assert by_deployment.labels["app"] == "web"
+    assert mesh.pod(f"pod/{by_deployment.name}.{space.name}").name == by_deployment.name
+    for name, words in {
+        f"deploy/other.{space.name}": f"Deployment {space.name}/other: no such Deployment",
+        f"other.{space.name}": f"Pod {space.name}/other: no such pod",
+        f"svc/web.{space.name}": r"svc/web.* \(found svc; allowed: pod/NAME",
+    }.items():
+        with pytest.raises(ClusterError, match=words):
+            mesh.pod(name)
 
 
 def test_logs_of_several_pods(space: ml.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Show what one proxy is configured to do, from the proxy itself (`istioctl proxy-config`).
 
-POD is NAME.NAMESPACE, or NAME with -n. With -o json the pieces of Envoy configuration that the
-rows were made from.
+POD is NAME.NAMESPACE, or NAME with -n; deploy/NAME is a pod of that Deployment. With -o json the
+pieces of Envoy configuration that the rows were made from.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from meshlab.cli import option
 from meshlab.observe.config_dump import VIEWS, Row, View, choose, table
 
 EXAMPLE = """\
-meshlab proxy-config routes blue-5d8f7c9b6-x2k4q.bluegreen
+meshlab proxy-config routes deploy/istio-ingressgateway.istio-system
 meshlab proxy-config clusters -n bluegreen blue-5d8f7c9b6-x2k4q --fqdn green --port 80"""
 
 COLUMNS = {
@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     option.cluster(parser)
     option.output(parser)
     parser.add_argument("what", choices=(*VIEWS, "all"))
-    parser.add_argument("pod", help="NAME.NAMESPACE")
+    parser.add_argument("pod", help="NAME.NAMESPACE or deploy/NAME.NAMESPACE")
     parser.add_argument("-n", "--namespace", help="the pod's, where POD does not say it")
     for flag in COLUMNS:
         parser.add_argument(f"--{flag}", metavar="TEXT", help="only rows whose column holds this")
