@@ -1,6 +1,8 @@
 """Kubernetes objects from what people hand in: a path, a folder, YAML text, objects, a route."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ from meshlab.route import Route
 Object = dict[str, Any]
 Source = str | Path | Mapping[str, Any] | Route | Iterable[Mapping[str, Any]]
 """A path (file or folder), YAML or JSON text (it has a line break), an object, or several."""
+
+MAX_VALUES = 1_000_000
+"""Of one YAML document."""
 
 
 def read(source: Source) -> list[Object]:
@@ -53,13 +58,44 @@ def _text(path: Path) -> str:
 
 def _parse(text: str, name: str) -> list[Object]:
     try:
-        documents = list(yaml.safe_load_all(text))
+        documents = list(_documents(text, name))
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply", object=name) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"is not YAML: {problem}", object=f"{name}{line}") from error
     return [obj for document in documents if document for obj in _flat(document, name)]
+
+
+def _documents(text: str, name: str) -> Iterator[Any]:
+    loader = yaml.SafeLoader(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            # Ten lines whose aliases name each other stand for a billion values: a "YAML bomb".
+            # Before the objects are made, since merge keys are copied out then.
+            if node is not None and _size(node, {}) > MAX_VALUES:
+                raise ConfigError(
+                    "becomes too large once its aliases are written out",
+                    object=name,
+                    allowed=f"at most {MAX_VALUES} values, and no alias inside what it names",
+                )
+            yield loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """Return how many values a node stands for with its aliases written out; may be infinite."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until it is counted: a node that holds itself never ends
+        flat = chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(_size(child, known) for child in flat)
+    return known[id(node)]
 
 
 def _flat(document: Any, name: str) -> Iterator[Object]:

@@ -16,6 +16,13 @@ TEXT = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n---\n" + (
     "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: b}}\n"
 )
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]\n" for i in range(1, 10)
+)
+MERGE_BOMB = "a0: &a0 {x: y}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [" + ", ".join([f"*a{i - 1}"] * 10) + "]}\n" for i in range(1, 10)
+)
+
 
 def test_text_file_folder_and_objects_are_alike(tmp_path: Path) -> None:
     (tmp_path / "1.yaml").write_text(TEXT)
@@ -32,6 +39,12 @@ def test_text_file_folder_and_objects_are_alike(tmp_path: Path) -> None:
     ("source", "message"),
     [
         pytest.param("a: [\n", "the text line 2: is not YAML", id="not YAML"),
+        pytest.param(
+            BOMB, "the text: becomes too large once its aliases are written out", id="bomb"
+        ),
+        pytest.param(MERGE_BOMB, "the text: becomes too large", id="bomb of merge keys"),
+        pytest.param("a: &a [*a]\n", "the text: becomes too large", id="alias inside itself"),
+        pytest.param("[" * 5000 + "\n", "the text: is nested too deeply", id="deep"),
         pytest.param("a: 1\n", "the text: apiVersion: is not a Kubernetes object", id="no object"),
         pytest.param("- 1\n", "the text: apiVersion: is not a Kubernetes object", id="no mapping"),
         pytest.param(
