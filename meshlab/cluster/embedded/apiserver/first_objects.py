@@ -66,6 +66,21 @@ def _services() -> Iterator[tuple[str, str, Json]]:
     }
     yield "services", "default", api
     yield "services", "kube-system", dns
+    # Served at the Services' own addresses: what goes by endpoints, as a sidecar does, finds them.
+    yield _endpoints("kubernetes", "default", API_ADDRESS, [{"name": "https", "port": 443}])
+    yield _endpoints("kube-dns", "kube-system", DNS_ADDRESS, ports)
+
+
+def _endpoints(
+    service: str, namespace: str, address: str, ports: list[Json]
+) -> tuple[str, str, Json]:
+    obj = {
+        "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"protocol": "TCP", **port} for port in ports],
+    }
+    return "endpointslices.discovery.k8s.io", namespace, obj
 
 
 def _rule(group: str, resources: list[str], verbs: list[str]) -> Json:

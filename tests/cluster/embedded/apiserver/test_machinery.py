@@ -73,6 +73,26 @@ async def refused(work: Any) -> ApiError:
     return caught.value
 
 
+def test_the_clusters_own_services_have_endpoints(run: Any) -> None:
+    """A sidecar goes by endpoints: without them no injected pod reaches the API server."""
+
+    async def test(client: Client) -> None:
+        for namespace, service, number in (
+            ("default", "kubernetes", 443),
+            ("kube-system", "kube-dns", 53),
+        ):
+            address = (await client.get("services", service, namespace))["spec"]["clusterIP"]
+            (found,) = client.list(
+                "endpointslices.discovery.k8s.io",
+                namespace,
+                label_selector=f"kubernetes.io/service-name={service}",
+            )
+            assert [each["addresses"] for each in found["endpoints"]] == [[address]]
+            assert {port["port"] for port in found["ports"]} == {number}
+
+    run(test)
+
+
 def test_create_fills_in_what_is_not_said(run: Any) -> None:
     async def body(client: Client) -> None:
         made = await client.create("deployments.apps", deployment())
