@@ -32,11 +32,11 @@ def host(problems: Problems, path: str, name: str) -> None:
     """A host name, `*`, `*.suffix`, or an IP address."""
     if name == "*" or is_address(name):
         return
-    dns_name(problems, path, name.removeprefix("*."))
+    dns_name(problems, path, name.removeprefix("*."), found=name)
 
 
-def dns_name(problems: Problems, path: str, name: str) -> None:
-    """A host name without wildcards."""
+def dns_name(problems: Problems, path: str, name: str, *, found: str = "") -> None:
+    """A host name without wildcards; `found` is what was written, where it holds more than it."""
     labels = name.removesuffix(".").split(".")
     if len(name) > 253 or not all(_DNS_LABEL.fullmatch(label) for label in labels):
         fix = "A wildcard is * alone or the first label: *.example.com" if "*" in name else ""
@@ -44,7 +44,9 @@ def dns_name(problems: Problems, path: str, name: str) -> None:
             fix = "Leave out the scheme and the path"
         elif ":" in name:
             fix = "Leave out the port"
-        problems.refuse(path, "is not a host name", name, "such as reviews or www.example.com", fix)
+        problems.refuse(
+            path, "is not a host name", found or name, "such as reviews or www.example.com", fix
+        )
 
 
 def is_address(text: str) -> bool:

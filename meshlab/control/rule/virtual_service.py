@@ -80,7 +80,7 @@ def _check_gateway(problems: Problems, path: str, name: str) -> None:
         problems.refuse(path, "is not a gateway's name", name, "name, namespace/name or mesh")
         return
     for part in filter(None, (namespace, short)):
-        check.dns_name(problems, path, part)
+        check.dns_name(problems, path, part, found=name)
 
 
 def _check_route(problems: Problems, path: str, route: HTTPRoute) -> None:

@@ -31,6 +31,12 @@ def test_no_host(name: str) -> None:
     assert refused(check.host, name)
 
 
+def test_the_whole_host_is_shown() -> None:
+    problems = Problems()
+    check.host(problems, "spec.hosts[0]", "*.*.x")
+    assert [problem.found for problem in problems.problems] == ["*.*.x"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "bad"),
     [
