@@ -22,6 +22,7 @@ from meshlab.cluster.embedded.node import log_reader
 from meshlab.cluster.embedded.node.container import Spawner, read
 from meshlab.cluster.embedded.node.exec import ExecError, Refused, Session
 from meshlab.cluster.embedded.node.image import Images, registered
+from meshlab.cluster.embedded.node.spec import host_namespaces
 from meshlab.cluster.embedded.node.status import rfc3339
 from meshlab.cluster.embedded.node.worker import (
     LAST_ADDRESS,
@@ -205,6 +206,7 @@ class Node:
         """Run a pod's worker; one that crashed is followed by a new one, which adopts the pod."""
         try:
             await self.note_limits(worker.pod)
+            await self.note_host(worker.pod)
             await worker.run()
         except Exception as error:
             log.exception("pod %s", worker.pod["metadata"]["name"])
@@ -227,6 +229,19 @@ class Node:
                 reason="LimitsNotEnforced",
                 message=f"resources.limits of {', '.join(names)} are kept, but the embedded "
                 f"cluster does not enforce them",
+                component="kubelet",
+            )
+
+    async def note_host(self, pod: Object) -> None:
+        """Say once that a pod has namespaces of its own here, whatever it asks for."""
+        asked = host_namespaces(pod)
+        if asked and not (pod.get("status") or {}).get("startTime"):
+            await self.client.event(
+                pod,
+                type="Warning",
+                reason="HostNamespaceNotOffered",
+                message=f"{', '.join(asked)}: kept, but on the embedded cluster every pod has "
+                f"namespaces of its own",
                 component="kubelet",
             )
 

@@ -60,6 +60,12 @@ def user_of(context: Object, image: Image) -> tuple[int, int]:
     return uid, gid
 
 
+def host_namespaces(pod: Object) -> list[str]:
+    """Return the fields by which the pod asks for the host's namespaces; it gets its own."""
+    asked = ("hostNetwork", "hostPID", "hostIPC")
+    return [f"spec.{field}" for field in asked if pod["spec"].get(field)]
+
+
 def groups_of(pod: Object, gid: int) -> list[int]:
     context = pod["spec"].get("securityContext") or {}
     extra = [*(context.get("supplementalGroups") or []), context.get("fsGroup")]

@@ -13,6 +13,7 @@ from meshlab.cluster.embedded.node.spec import (
     capability_names,
     container_spec,
     groups_of,
+    host_namespaces,
     hosts_file,
     resolv_conf,
     user_of,
@@ -114,6 +115,12 @@ def test_arguments_are_expanded_and_the_environment_wins() -> None:
     assert spec["argv"] == ["serve", "--port=80", "$(NO)"]
     assert (spec["cwd"], spec["hidden"], spec["env"]["PORT"]) == ("/srv", ["/state"], "80")
     assert spec["files"]["/etc/hostname"] == "web-1\n"
+
+
+def test_namespaces_of_the_host_that_a_pod_asks_for_in_vain() -> None:
+    assert host_namespaces(pod()) == []
+    asks = pod(hostNetwork=True, hostPID=False, hostIPC=True)
+    assert host_namespaces(asks) == ["spec.hostNetwork", "spec.hostIPC"]
 
 
 def test_nothing_to_run_is_refused() -> None:
