@@ -48,31 +48,19 @@ def test_the_colour_on_the_wire(
     cluster.kubectl(
         "-n", namespace, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s"
     )
-    tap = subprocess.Popen(
-        ["kubectl", "-n", namespace, "exec", "client", "-c", "tap", "--",
+    here = ("kubectl", "-n", namespace, "exec", "client")
+    with subprocess.Popen(
+        [*here, "-c", "tap", "--",
          "timeout", "20", "tcpdump", "-Z", "root", "-i", "eth0", "-s", "0", "-A", "-l", "tcp"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cluster.env,
-    )  # fmt: skip
-    assert tap.stderr is not None
-    while "listening on" not in (line := tap.stderr.readline()):
-        assert line, "tcpdump ended before it listened"
-    command = (
-        "fortio",
-        "load",
-        "-quiet",
-        "-c",
-        "1",
-        "-qps",
-        "0",
-        "-n",
-        "20",
-        "http://server/api/color",
-    )
-    done = cluster.run("kubectl", "-n", namespace, "exec", "client", "-c", "app", "--", *command)
-    assert "Code 200 : 20" in done.stderr, "fortio reports on standard error"
-    cluster.kubectl(
-        "-n", namespace, "exec", "client", "-c", "tap", "--", "pkill", "tcpdump", check=False
-    )
-    captured, _ = tap.communicate(timeout=30)
+    ) as tap:  # fmt: skip
+        assert tap.stderr is not None
+        while "listening on" not in (line := tap.stderr.readline()):
+            assert line, "tcpdump ended before it listened"
+        calls = "fortio load -quiet -c 1 -qps 0 -n 20 http://server/api/color"
+        done = cluster.run(*here, "-c", "app", "--", *calls.split())
+        assert "Code 200 : 20" in done.stderr, "fortio reports on standard error"
+        cluster.run(*here, "-c", "tap", "--", "pkill", "tcpdump")
+        captured, _ = tap.communicate(timeout=30)
     assert captured.count("Flags [") > 20, "the capture must have seen the requests' packets"
     assert ("blue" in captured) is readable
