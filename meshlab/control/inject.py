@@ -6,9 +6,10 @@ The webhook and `kube-inject` call the same functions. The containers and volume
 
 import copy
 import functools
+import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,12 @@ def capture_flags(annotations: Mapping[str, str], status_port: int) -> list[str]
     """Return istio-iptables' flags from a pod's annotations (istio.md 2.2).
 
     Raises:
-        ConfigError: an interception mode that is not supported.
+        ConfigError: an interception mode that is not supported, no port, no range of addresses.
     """
+    for name in _PORT_LISTS:
+        _check_list(annotations, name, _is_port, "ports 1 to 65535, separated by commas")
+    for name in _RANGE_LISTS:
+        _check_list(annotations, name, _is_range, "ranges such as 10.0.0.0/8, separated by commas")
     mode = annotations.get("sidecar.istio.io/interceptionMode", "REDIRECT")
     if mode != "REDIRECT":
         raise ConfigError(
@@ -202,6 +207,44 @@ def capture_flags(annotations: Mapping[str, str], status_port: int) -> list[str]
         if value := annotations.get(f"{TRAFFIC}{name}"):
             flags += [flag, value]
     return flags
+
+
+_PORT_LISTS = (
+    "includeInboundPorts",
+    "excludeInboundPorts",
+    "includeOutboundPorts",
+    "excludeOutboundPorts",
+)
+_RANGE_LISTS = ("includeOutboundIPRanges", "excludeOutboundIPRanges")
+
+
+def _check_list(
+    annotations: Mapping[str, str], name: str, allows: Callable[[str], bool], allowed: str
+) -> None:
+    """Refuse at admission what istio-init would fail at, in every restart of the pod."""
+    text = annotations.get(f"{TRAFFIC}{name}", "")
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if name.startswith("include") and parts == ["*"]:
+        return
+    if wrong := [part for part in parts if not allows(part)]:
+        raise ConfigError(
+            "cannot be captured by",
+            field=f"metadata.annotations[{TRAFFIC}{name}]",
+            found=wrong[0],
+            allowed=f"* or {allowed}" if name.startswith("include") else allowed,
+        )
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and 0 < int(text) < 65536
+
+
+def _is_range(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def owner_of(meta: Json) -> tuple[str, str, str]:

@@ -257,6 +257,25 @@ def test_capture_flags(annotations: Json, flags: list[str]) -> None:
     assert capture_flags(annotations, 15020)[8:] == flags
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        pytest.param("excludeOutboundPorts", "80,http", "http", id="name of a port"),
+        pytest.param("excludeInboundPorts", "0", "0", id="port 0"),
+        pytest.param("includeInboundPorts", "*,80", "*", id="all and some"),
+        pytest.param("excludeOutboundPorts", "*", "*", id="all left out"),
+        pytest.param("includeOutboundIPRanges", "10.0.0.0/33", "10.0.0.0/33", id="no range"),
+        pytest.param("excludeOutboundIPRanges", "reviews", "reviews", id="name of a host"),
+    ],
+)
+def test_ports_and_ranges_that_are_none(name: str, value: str, found: str) -> None:
+    annotation = f"traffic.sidecar.istio.io/{name}"
+    with pytest.raises(ConfigError) as refused:
+        inject(pod(annotations={annotation: value}), "shop", SETTINGS)
+    assert refused.value.field == f"metadata.annotations[{annotation}]"
+    assert refused.value.found == found
+
+
 def test_a_mode_that_is_not_supported_is_refused_by_its_annotation() -> None:
     with pytest.raises(ConfigError) as refused:
         inject(pod(annotations={"sidecar.istio.io/interceptionMode": "TPROXY"}), "shop", SETTINGS)
