@@ -41,13 +41,24 @@ def state_dir(name: str) -> Path:
     """Return a cluster's directory.
 
     Raises:
-        ClusterError: not a name for a cluster.
+        ClusterError: not a name for a cluster, or the cluster is another user's.
     """
     if not name or not name.replace("-", "").isalnum() or not name.isascii():
         raise ClusterError(
             "not a name for a cluster", found=name, allowed="letters, digits and '-'"
         )
-    return home() / name
+    directory = home() / name
+    try:
+        next(directory.iterdir(), None)
+    except PermissionError as error:
+        raise ClusterError(
+            "belongs to another user",
+            object=f"cluster {name!r} in {directory.parent}",
+            fix="Run as that user (sudo), or set MESHLAB_HOME to a directory of your own.",
+        ) from error
+    except OSError:  # not there yet
+        pass
+    return directory
 
 
 class Embedded:

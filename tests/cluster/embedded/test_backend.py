@@ -203,6 +203,18 @@ def test_up_repairs_a_cluster_that_was_interrupted(backend: Embedded) -> None:
     assert backend.up("one", silent).state == "running"
 
 
+def test_a_cluster_of_another_user_is_said_to_be_one(backend: Embedded) -> None:
+    backend.up("one", silent)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ClusterError, match="belongs to another user"):
+            backend.status("one")
+        with pytest.raises(ClusterError, match="belongs to another user"):
+            backend.down("one", silent)
+    finally:
+        os.seteuid(0)
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a b", "."])
 def test_only_plain_names(backend: Embedded, name: str) -> None:
     with pytest.raises(ClusterError, match="not a name for a cluster"):
