@@ -83,7 +83,7 @@ class Route:
     def when(
         self, *, header: Mapping[str, str] | None = None, prefix: str = "", method: str = ""
     ) -> "Route":
-        """Let the next `split` hold only for requests like this; earlier rules win."""
+        """Let the next `split` hold only for requests like this, ahead of one for everybody."""
         return replace(
             self, pending=Match(headers=header or {}, prefix=prefix or self.prefix, method=method)
         )
@@ -154,13 +154,19 @@ class Route:
         spec: dict[str, Any] = {"hosts": [self.host]}
         if self.gateways:
             spec["gateways"] = list(self.gateways)
-        spec["http"] = [self._entry(rule, None) for rule in self.rules]
+        # The first match wins: behind a rule for everybody a condition would never be asked.
+        rules = sorted(self.rules, key=self._for_everybody)
+        spec["http"] = [self._entry(rule, None) for rule in rules]
         return {
             "apiVersion": API_VERSION,
             "kind": "VirtualService",
             "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": spec,
         }
+
+    def _for_everybody(self, rule: Rule) -> bool:
+        match = rule.match
+        return match is None or not (match.headers or match.method or match.prefix != self.prefix)
 
     @property
     def yaml(self) -> str:

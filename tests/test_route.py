@@ -47,6 +47,20 @@ def to(host: str, weight: int | None = None, **more: Any) -> dict[str, Any]:
             id="a canary by header, then the rest",
         ),
         pytest.param(
+            BASE.to("green").when(header={"foo": "bar"}).to("blue"),
+            {
+                "hosts": ["bluegreen"],
+                "http": [
+                    {
+                        "match": [{"headers": {"foo": {"exact": "bar"}}}],
+                        "route": [to("blue")],
+                    },
+                    {"route": [to("green")]},
+                ],
+            },
+            id="the rest, then a canary: the canary is asked first all the same",
+        ),
+        pytest.param(
             BASE.to("buggy").retries(40, per_try_timeout="1s", retry_on="gateway-error"),
             {
                 "hosts": ["bluegreen"],

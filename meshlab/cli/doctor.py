@@ -95,12 +95,14 @@ def tool(name: str, package: str, *version: str) -> Callable[[], Finding]:
 
     def check() -> Finding:
         beside = Path(sys.executable).with_name(name)
-        path = shutil.which(name) or (str(beside) if beside.exists() else None)
+        path = str(beside) if beside.exists() else shutil.which(name)
         if path is None:
             return Finding(name, MISSING, "not on the PATH", package)
         told = subprocess.run([path, *version], capture_output=True, text=True, check=False)
         lines = (told.stdout or told.stderr).strip().splitlines()
-        return Finding(name, OK, f"{path} ({lines[0]})" if lines else path)
+        if told.returncode or not lines:
+            return Finding(name, MISSING, f"{path} does not tell its version", package)
+        return Finding(name, OK, f"{path} ({lines[0]})")
 
     return check
 
