@@ -10,6 +10,7 @@ import json
 import os
 import ssl
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,9 +109,11 @@ class Kube:
             timeout=TIMEOUT,
             trust_env=False,  # a proxy of the environment does not lead to a local cluster
         )
+        # A notebook closes nothing: its connections end with the last name for this object.
+        self._closing = weakref.finalize(self, self._http.close)
 
     def close(self) -> None:
-        self._http.close()
+        self._closing()
 
     # Requests
 
