@@ -26,7 +26,7 @@ LOG = logging.getLogger("meshlab.agent")
 _SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     # The data plane may ask every few seconds whether we live; gRPC's default calls that abuse.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 ANY = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus dial the pod's address
