@@ -16,8 +16,9 @@ from meshlab.proxy.core.http1 import (
 )
 from meshlab.proxy.core.stream_info import DPE, ConnectionInfo, StreamInfo
 from meshlab.proxy.net.clock import Timer
+from meshlab.proxy.net.downstream import TUNNEL
 from meshlab.proxy.net.manager import Manager
-from meshlab.proxy.net.router import TUNNEL, Stream
+from meshlab.proxy.net.stream import Stream
 
 if TYPE_CHECKING:
     from meshlab.proxy.net.listener import ActiveListener
