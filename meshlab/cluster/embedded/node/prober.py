@@ -1,6 +1,6 @@
 """Asks a container whether it is well: HTTP, TCP or a command, as its probes say.
 
-`grpc` probes are not done yet and are refused when the container is started.
+`grpc` probes are not done yet: they fail, and the Event of that says why.
 """
 
 import asyncio
