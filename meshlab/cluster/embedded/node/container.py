@@ -21,12 +21,6 @@ from meshlab.cluster.embedded.node import shim
 from meshlab.cluster.embedded.node.pod import Terminated
 from meshlab.errors import ClusterError
 
-LOST = Terminated(
-    code=137,
-    reason="ContainerStatusUnknown",
-    message="The container could not be located when the pod was terminated",
-)
-
 
 class StartError(ClusterError):
     """A container's program could not be started; `state.terminated` says the same."""
@@ -137,7 +131,7 @@ class Run:
 
     async def wait(self) -> Terminated:
         await self.over.wait()
-        return outcome(self.directory) or LOST
+        return outcome(self.directory) or lost(self.directory)
 
     async def signal(self, number: int) -> None:
         """Send a signal to the container's program; KILL goes to everything inside."""
@@ -197,6 +191,18 @@ def outcome(directory: Path) -> Terminated | None:
         message=message,
         started=found["started"],
         finished=found["finished"],
+    )
+
+
+def lost(directory: Path) -> Terminated:
+    """Return the end of a run whose shim was killed and wrote nothing: it is known by now."""
+    now = time.time()
+    return Terminated(
+        code=137,
+        reason="ContainerStatusUnknown",
+        message="The container could not be located when the pod was terminated",
+        started=float(read(directory / shim.SHIM).get("started", now)),
+        finished=now,
     )
 
 

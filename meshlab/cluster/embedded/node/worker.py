@@ -16,11 +16,11 @@ from meshlab.cluster.embedded.network import netns
 from meshlab.cluster.embedded.network.ipam import Addresses
 from meshlab.cluster.embedded.node import shim
 from meshlab.cluster.embedded.node.container import (
-    LOST,
     Run,
     Spawner,
     StartError,
     kill_shim,
+    lost,
     outcome,
     read,
 )
@@ -240,8 +240,8 @@ class Worker:
         attempts = self.attempts(container.name)
         if attempts:
             container.restarts = attempts[-1]
-            end = outcome(self.run_directory(container.name, attempts[-1]))
-            container.previous = end or LOST
+            directory = self.run_directory(container.name, attempts[-1])
+            container.previous = outcome(directory) or lost(directory)
 
     def adopt_container(self, container: Container) -> None:
         attempts = self.attempts(container.name)
@@ -255,8 +255,8 @@ class Worker:
                 container.previous = outcome(self.run_directory(container.name, attempts[-2]))
             self.follow(container, run, adopted=True)
         else:
-            end = outcome(self.run_directory(container.name, attempts[-1])) or LOST
-            self.note_end(container, end)
+            directory = self.run_directory(container.name, attempts[-1])
+            self.note_end(container, outcome(directory) or lost(directory))
 
     def attempts(self, name: str) -> list[int]:
         """Return the numbers of a container's runs that have directories, the last one last."""

@@ -120,6 +120,7 @@ def test_the_shims_death_is_the_containers(
 
     child, end = play(scenario())
     assert (end.code, end.reason) == (137, "ContainerStatusUnknown")
+    assert time.time() - 30 < end.started <= end.finished <= time.time()
     assert start_time(child) == 0
 
 
