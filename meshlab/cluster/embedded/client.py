@@ -4,6 +4,7 @@ Every call goes the way an HTTP request goes (admission, defaults, validation, r
 without the network and without asking who is there.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -46,6 +47,7 @@ class Client:
     def __init__(self, machinery: Machinery, tokens: Tokens, ca_pem: str) -> None:
         self._machinery = machinery
         self._tokens = tokens
+        self._events = events.EventNames()
         self.ca_pem = ca_pem
         """The cluster's certificate authority, PEM."""
 
@@ -158,12 +160,18 @@ class Client:
         """Record what happened to an object; the same again is counted, not repeated."""
         about = events.reference(obj)
         namespace = about.get("namespace", "default")
-        name = events.event_name(about, reason, message, component)
-        present = self._machinery.store.get("events", namespace, name)
+        words = (reason, message, component)
+        name = self._events.known(about, *words)
+        present = self._machinery.store.get("events", namespace, name) if name else None
         try:
             if present is None:
                 new = events.new_event(
-                    about, type=type, reason=reason, message=message, component=component
+                    self._events.new(about, *words, time.time_ns()),
+                    about,
+                    type=type,
+                    reason=reason,
+                    message=message,
+                    component=component,
                 )
                 await self.create("events", new, namespace)
             else:

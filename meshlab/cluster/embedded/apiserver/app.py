@@ -84,6 +84,7 @@ class ApiServer:
         finally:
             janitor.cancel()
             server.should_exit = True
+            self._handler.end_streams()
             await asyncio.gather(serving, janitor, return_exceptions=True)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Events: what happened to an object, counted rather than repeated."""
 
 import asyncio
-import hashlib
+from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -11,6 +11,8 @@ Json = dict[str, Any]
 
 KEPT_SECONDS = 3600
 """How long an Event is kept after it was last seen."""
+MOST_NAMES = 4096
+"""As many Events are known by what they say."""
 LOOK_SECONDS = 300.0
 """How often old ones are looked for."""
 
@@ -37,19 +39,40 @@ def reference(obj: Json) -> Json:
     return {key: value for key, value in found.items() if value}
 
 
-def event_name(about: Json, reason: str, message: str, component: str) -> str:
-    """Return a name that is the same for what is the same Event again."""
-    words = "\0".join((str(about.get("uid")), reason, message, component))
-    return f"{about['name']}.{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+class EventNames:
+    """Which Event counts what: the same again has the name it had before.
+
+    A name ends in its time, as the kubelet's do, so that a list by name is in order of time.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, ...], str] = OrderedDict()
+
+    def known(self, about: Json, reason: str, message: str, component: str) -> str:
+        """Return the name of the latest Event that says this; "" where there was none."""
+        return self._known.get((str(about.get("uid")), reason, message, component), "")
+
+    def new(self, about: Json, reason: str, message: str, component: str, time_ns: int) -> str:
+        """Return a new name, and know it from now on."""
+        name = f"{about['name']}.{time_ns:x}"
+        self._known[str(about.get("uid")), reason, message, component] = name
+        if len(self._known) > MOST_NAMES:
+            self._known.popitem(last=False)
+        return name
 
 
-def new_event(about: Json, *, type: str, reason: str, message: str, component: str) -> Json:  # noqa: A002 - the API's word
+def new_event(
+    name: str,
+    about: Json,
+    *,
+    type: str,  # noqa: A002 - the API's word
+    reason: str,
+    message: str,
+    component: str,
+) -> Json:
     moment = now()
     return {
-        "metadata": {
-            "name": event_name(about, reason, message, component),
-            "namespace": about.get("namespace", "default"),
-        },
+        "metadata": {"name": name, "namespace": about.get("namespace", "default")},
         "involvedObject": about,
         "type": type,
         "reason": reason,

@@ -138,9 +138,15 @@ class Handler:
         self._reviews = Reviews(tokens, machinery.authorizer)
         self._finder = finder
         self._node = node
+        self._streams: set[asyncio.Task[None]] = set()
 
     def use_node(self, node: NodeApi) -> None:
         self._node = node
+
+    def end_streams(self) -> None:
+        """End open watches and logs, whole; the server that waits for them stops at once."""
+        for sender in self._streams:
+            sender.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -644,12 +650,16 @@ class Handler:
         await request.send({"type": "http.response.body", "body": b"", "more_body": True})
         sender = spawn(_send_pieces(request, pieces), f"stream of {request.path}")
         leaver = spawn(_until_gone(request.receive), f"client of {request.path}")
+        self._streams.add(sender)
         try:
             await asyncio.wait({sender, leaver}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._streams.discard(sender)
             for task in (sender, leaver):
                 task.cancel()
             await asyncio.gather(sender, leaver, return_exceptions=True)
+        if sender.cancelled():
+            await request.send({"type": "http.response.body", "body": b""})
 
 
 async def _send_pieces(request: Request, pieces: AsyncIterator[bytes]) -> None:
