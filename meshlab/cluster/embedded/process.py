@@ -72,7 +72,8 @@ async def serve(
     node = Node(state_dir)
     api = ApiServer(state_dir, node=node, nodeport_free=host.is_free)
     inside = socket.create_server((API_ADDRESS, 443), backlog=512)
-    parts = [spawn(api.serve([listener, inside]), "API server")]
+    server = spawn(api.serve([listener, inside]), "API server")
+    parts = [server]
     url = f"https://127.0.0.1:{listener.getsockname()[1]}"
     kubeconfig.write(state_dir / KUBECONFIG, api.admin_kubeconfig(url))
     report.say("network and node")
@@ -90,6 +91,8 @@ async def serve(
         for task in done:
             log.error("%s ended", task.get_name(), exc_info=task.exception())
         sys.exit(1)
+    server.cancel()
+    await asyncio.wait([server])
 
 
 async def default_account(client: Client) -> None:
