@@ -91,6 +91,7 @@ def execute(notebook: Path, report: Path, environment: Mapping[str, str]) -> Out
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     target = report / notebook.name
     began = time.monotonic()
@@ -100,6 +101,8 @@ def execute(notebook: Path, report: Path, environment: Mapping[str, str]) -> Out
         papermill.execute_notebook(
             str(notebook), str(target), cwd=str(notebook.parent), progress_bar=False,
             execution_timeout=CELL_SECONDS, start_timeout=START_SECONDS,
+            # Over TCP kernels race for ports, and each says that anyone could listen.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
         )  # fmt: skip
     except PapermillExecutionError as error:
         problem = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
