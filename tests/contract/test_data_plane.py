@@ -431,6 +431,8 @@ def log_line(line: str) -> tuple[str, ...]:
     """Return a line's words; flags in order of names (Envoy prints them as they were set)."""
     words = line.split(" ")
     words[4] = ",".join(sorted(words[4].split(",")))
+    if words[3] == "101":
+        words.pop()  # how much of the echo was sent when the client left is luck
     return tuple(words)
 
 
@@ -442,15 +444,15 @@ def test_access_log(pair: Pair) -> None:
     for plane in (pair.ours, pair.envoy):
         plane.talk(request("/teapot?the-last-one"))
         logs.append(plane.log_lines("the-last-one"))
-    differences = {}
+    differences = []
     for name in names:
         ours, envoy = (
             [log_line(line) for line in log.get(observation.talk.port, [])]
             for log, observation in zip(logs, pair.exchange(name), strict=True)
         )
         if ours != envoy:
-            differences[name] = (ours, envoy)
-    assert differences == {}
+            differences.append(f"{name}:\n  ours  {ours}\n  envoy {envoy}")
+    assert not differences, "\n".join(differences)
 
 
 COUNTERS = (
