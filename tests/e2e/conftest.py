@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ class Cluster:
         body, _, status = done.stdout.rpartition("\n")
         return status, body
 
-    @property
+    @cached_property
     def ingress(self) -> str:
         return self.meshlab("ingress").strip()
 

@@ -167,9 +167,7 @@ def overflow(cluster: Cluster) -> int:
     return sum(int(line.rsplit(": ")[1]) for line in stats.splitlines() if ": " in line)
 
 
-def test_a_pool_of_one_is_met_by_a_client_without_a_sidecar(
-    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_pool_of_one_is_met_by_a_client_without_a_sidecar(cluster: Cluster) -> None:
     """Workshop lab 11: the 503s come from the server's inbound proxy."""
     url = "http://blue/api/color"
     circuit_breaker = str(WORKSHOP / "lab11" / "01-CircuitBreaker.yaml")
